@@ -1,0 +1,161 @@
+#include "core/engine/worker.hh"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+namespace burin::engine {
+
+namespace {
+
+// Socket receives: what one flow can bring a turn. Session receives: many packets, with room in
+// front for the packet that the last receive cut (docs/architecture.md, the two journeys).
+constexpr ring::buffer_group::shape socket_shape{
+    .id = 1, .bytes = 256 * 1024, .headroom = 0, .count = 128, .offered = 4, .chunk = 8};
+constexpr ring::buffer_group::shape session_shape{
+    .id = 2, .bytes = 256 * 1024, .headroom = 272 * 1024, .count = 128, .offered = 2, .chunk = 4};
+// Sealed packets of one send, framing included.
+constexpr std::size_t arena_bytes = 512 * 1024;
+constexpr std::uint32_t arenas_limit = 1024;
+
+struct call final : ring::message {
+    explicit call(std::function<void(worker&)> f) : action(std::move(f)) {}
+    void deliver(void* context) override { action(*static_cast<worker*>(context)); }
+    std::function<void(worker&)> action;
+};
+
+}  // namespace
+
+worker::worker(unsigned index, const worker_options& options) : _index(index), _options(options) {}
+
+worker::~worker() {
+    stop();
+    join();
+}
+
+void worker::start() {
+    _thread = std::thread([this] { run(); });
+    _started.wait(0);
+    if (_started.load() < 0) {
+        _thread.join();
+        throw ring::unavailable(_failure);
+    }
+}
+
+void worker::post(std::function<void(worker&)> action) {
+    _mailbox.post(std::make_unique<call>(std::move(action)));
+}
+
+void worker::stop() {
+    if (_thread.joinable()) post([](worker& w) { w._stopping = true; });
+}
+
+void worker::join() {
+    if (_thread.joinable()) _thread.join();
+}
+
+void worker::run() {
+    char name[16];
+    std::snprintf(name, sizeof name, "worker-%u", _index);
+    pthread_setname_np(pthread_self(), name);
+    try {
+        _ring = std::make_unique<ring::ring>(ring::options{.mask = _options.mask});
+        _now = ring::monotonic_now();
+        _timers = std::make_unique<ring::timer_wheel>(_now);
+        _socket_buffers = std::make_unique<ring::buffer_group>(*_ring, socket_shape);
+        _session_buffers = std::make_unique<ring::buffer_group>(*_ring, session_shape);
+        _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
+        _budget = std::make_unique<ring::budget>(_options.memory_bytes, _options.max_channels);
+        _pieces = std::make_unique<ssh::piece_pool>();
+        _relays = std::make_unique<relay::context>(*_ring, *_timers, *_socket_buffers, *_pieces);
+        _resolver = std::make_unique<relay::resolver>(*_ring, *_timers);
+    } catch (const std::exception& e) {
+        _failure = e.what();
+        _started = -1;
+        _started.notify_all();
+        return;
+    }
+    _started = 1;
+    _started.notify_all();
+    loop();
+    // Everything that lives here goes before what it lives on.
+    _kept.clear();
+    _disposed.clear();
+    _resolver.reset();
+    _relays.reset();
+    _pieces.reset();
+    _arenas.reset();
+    _session_buffers.reset();
+    _socket_buffers.reset();
+    _timers.reset();
+    _ring.reset();
+}
+
+void worker::loop() {
+    _ring->read(_mail, _mailbox.descriptor(), std::as_writable_bytes(std::span(&_mail_count, 1)));
+    while (!_stopping) {
+        ++_turns;
+        _ring->enter(_woken != nullptr ? 0 : _timers->next());
+        _now = ring::monotonic_now();
+        _relays->now = _now;
+        _timers->advance(_now);
+        flush();
+    }
+}
+
+void worker::on_mail(ring::completion) noexcept {
+    _ring->read(_mail, _mailbox.descriptor(), std::as_writable_bytes(std::span(&_mail_count, 1)));
+    _mailbox.drain(this);
+}
+
+void worker::wake(turn_member& m) noexcept {
+    if (m._woken) return;
+    m._woken = true;
+    m._next_woken = nullptr;
+    (_woken == nullptr ? _woken : _woken_last->_next_woken) = &m;
+    _woken_last = &m;
+}
+
+void worker::forget(turn_member& m) noexcept {
+    if (!m._woken) return;
+    turn_member** at = &_woken;
+    turn_member* before = nullptr;
+    while (*at != &m) {
+        before = *at;
+        at = &(*at)->_next_woken;
+    }
+    *at = m._next_woken;
+    if (_woken_last == &m) _woken_last = before;
+    m._woken = false;
+}
+
+void worker::dispose(std::unique_ptr<disposable> d) noexcept {
+    _disposed.push_back(std::move(d));
+}
+
+void worker::keep(std::shared_ptr<void> what) {
+    _kept.push_back(std::move(what));
+}
+
+void worker::flush() noexcept {
+    // Sockets first: their credit becomes WINDOW_ADJUSTs of the next turn, their receives are
+    // already answered.
+    _relays->flush_sends();
+    // Whoever is woken again by the flush itself has its turn in the next one.
+    while (_woken != nullptr && _woken->_flushed_turn != _turns) {
+        turn_member* m = _woken;
+        _woken = m->_next_woken;
+        if (_woken == nullptr) _woken_last = nullptr;
+        m->_woken = false;
+        m->_flushed_turn = _turns;
+        m->flush();
+    }
+    _relays->flush_receives();
+    _relays->bury();
+    _disposed.clear();
+    _socket_buffers->offer();
+    _session_buffers->offer();
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,131 @@
+// A core's world: a thread with its ring, timers, buffers, budget and everything that lives on
+// them. Sessions and listeners are made on it and stay on it; other threads reach it by post()
+// alone.
+//
+// A turn: enter (submit and wait) -> every completion becomes a state change -> timers -> flush,
+// once, in a fixed order
+// -> next turn. One io_uring_enter a turn.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "core/relay/context.hh"
+#include "core/relay/resolver.hh"
+#include "core/ssh/channel.hh"
+#include "ring/budget.hh"
+#include "ring/buffer_group.hh"
+#include "ring/mailbox.hh"
+#include "ring/memory_pool.hh"
+#include "ring/ring.hh"
+#include "ring/timer_wheel.hh"
+
+namespace burin::engine {
+
+class worker;
+
+struct worker_options {
+    std::uint64_t memory_bytes = 256u << 20;
+    std::uint32_t max_channels = 10'000;
+    ring::features mask = {};
+};
+
+// What takes part in the flush of every turn; added and removed on the worker's thread.
+class turn_member {
+  public:
+    virtual ~turn_member() = default;
+    // Seals and queues what is to be sent. Called once a turn, only after wake() of the worker
+    // named it.
+    virtual void flush() noexcept = 0;
+
+  private:
+    friend class worker;
+    turn_member* _next_woken = nullptr;
+    bool _woken = false;
+    std::uint64_t _flushed_turn = 0;
+};
+
+// What must be freed at the end of a turn, when nothing on the stack refers to it any longer.
+class disposable {
+  public:
+    virtual ~disposable() = default;
+};
+
+class worker {
+  public:
+    worker(unsigned index, const worker_options&);
+    ~worker();
+    worker(const worker&) = delete;
+    worker& operator=(const worker&) = delete;
+
+    // Starts the thread; returns when its ring exists. Throws ring::unavailable with a sentence for
+    // a person.
+    void start();
+    // Any thread: runs `action` on the worker.
+    void post(std::function<void(worker&)> action);
+    // Any thread: ends the loop after the turn; join() then frees everything that lives on the
+    // worker.
+    void stop();
+    void join();
+
+    unsigned index() const noexcept { return _index; }
+    // Sessions, as the dealer of accepted connections counts them.
+    std::atomic<std::uint32_t> load{0};
+
+    // ---- on the worker's thread ----
+    ring::ring& ring() noexcept { return *_ring; }
+    ring::timer_wheel& timers() noexcept { return *_timers; }
+    ring::microseconds_t now() const noexcept { return _now; }
+    ring::buffer_group& session_buffers() noexcept { return *_session_buffers; }
+    ring::memory_pool& arenas() noexcept { return *_arenas; }
+    ring::budget& budget() noexcept { return *_budget; }
+    ssh::piece_pool& pieces() noexcept { return *_pieces; }
+    relay::context& relays() noexcept { return *_relays; }
+    relay::resolver& resolver() noexcept { return *_resolver; }
+    const worker_options& options() const noexcept { return _options; }
+    // The member's flush() is called in this turn (or the next, when the flush has begun).
+    void wake(turn_member&) noexcept;
+    void forget(turn_member&) noexcept;
+    void dispose(std::unique_ptr<disposable>) noexcept;
+    // Lives as long as the worker does; freed on its thread before the ring.
+    void keep(std::shared_ptr<void>);
+    std::uint64_t turns() const noexcept { return _turns; }
+
+  private:
+    void run();
+    void loop();
+    void flush() noexcept;
+    void on_mail(ring::completion) noexcept;
+
+    unsigned _index;
+    worker_options _options;
+    ring::mailbox _mailbox;
+    std::thread _thread;
+    std::atomic<int> _started{0};  // 1: the ring exists, -1: it does not
+    std::string _failure;
+    bool _stopping = false;
+
+    std::unique_ptr<ring::ring> _ring;
+    std::unique_ptr<ring::timer_wheel> _timers;
+    std::unique_ptr<ring::buffer_group> _socket_buffers;
+    std::unique_ptr<ring::buffer_group> _session_buffers;
+    std::unique_ptr<ring::memory_pool> _arenas;
+    std::unique_ptr<ring::budget> _budget;
+    std::unique_ptr<ssh::piece_pool> _pieces;
+    std::unique_ptr<relay::context> _relays;
+    std::unique_ptr<relay::resolver> _resolver;
+    ring::member_op<&worker::on_mail> _mail{this};
+    std::uint64_t _mail_count = 0;
+    turn_member* _woken = nullptr;
+    turn_member* _woken_last = nullptr;
+    std::vector<std::unique_ptr<disposable>> _disposed;
+    std::vector<std::shared_ptr<void>> _kept;
+    ring::microseconds_t _now = 0;
+    std::uint64_t _turns = 0;
+};
+
+}  // namespace burin::engine

@@ -1,0 +1,307 @@
+#include "core/relay/socket_relay.hh"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace burin::relay {
+
+namespace {
+inline constexpr std::uint32_t turn_bytes = 512 * 1024;
+inline constexpr std::uint32_t least_receive_bytes = 16 * 1024;
+}  // namespace
+
+// ---- context ----
+
+context::context(ring::ring& r, ring::timer_wheel& wheel, ring::buffer_group& sockets,
+                 ssh::piece_pool& pool)
+    : ring(r), timers(wheel), buffers(sockets), pieces(pool) {
+    _vectors.reserve(vectors_a_turn);
+    _messages.reserve(messages_a_turn);
+}
+
+context::~context() {
+    bury();
+}
+
+std::uint32_t context::receive_share() const noexcept {
+    std::uint32_t share = turn_bytes / std::max<std::uint32_t>(1, _received_last_turn);
+    return std::clamp(share, least_receive_bytes, buffers.bytes());
+}
+
+void context::flush_sends() noexcept {
+    _vectors.clear();
+    _messages.clear();
+    socket_relay* r = _sending;
+    _sending = nullptr;
+    while (r != nullptr) {
+        socket_relay* after = r->_next_sending;
+        r->_listed_sending = false;
+        r->arm_send();
+        r = after;
+    }
+}
+
+void context::flush_receives() noexcept {
+    _received_last_turn = _received_this_turn;
+    _received_this_turn = 0;
+    socket_relay* r = _receiving;
+    _receiving = nullptr;
+    while (r != nullptr) {
+        socket_relay* after = r->_next_receiving;
+        r->_listed_receiving = false;
+        r->arm_receive();
+        r = after;
+    }
+}
+
+void context::bury() noexcept {
+    socket_relay* r = _dead;
+    _dead = nullptr;
+    socket_relay* kept = nullptr;
+    while (r != nullptr) {
+        socket_relay* after = r->_next_dead;
+        if (r->_listed_sending || r->_listed_receiving) {
+            r->_next_dead = kept;
+            kept = r;
+        } else {
+            delete r;
+        }
+        r = after;
+    }
+    _dead = kept;
+}
+
+// ---- life ----
+
+socket_relay::socket_relay(context& c, ssh::connection& connection, flow_observer& observer,
+                           int descriptor, std::uint32_t number)
+    : _context(c),
+      _connection(connection),
+      _observer(observer),
+      _descriptor(descriptor),
+      _number(number) {
+    ++c.counters.flows;
+}
+
+socket_relay* socket_relay::start(context& c, ssh::connection& connection, flow_observer& observer,
+                                  int descriptor, std::string_view type, bytes_view extra,
+                                  std::uint32_t number) {
+    auto* r = new socket_relay(c, connection, observer, descriptor, number);
+    r->_channel = connection.open(*r, type, extra);
+    if (r->_channel == nullptr) {
+        observer.on_flow_refused(*r, "no more channels (see --max-channels and --memory)");
+        r->end(ending::reset);
+        return nullptr;
+    }
+    return r;
+}
+
+socket_relay* socket_relay::dialled(context& c, ssh::connection& connection,
+                                    flow_observer& observer, int descriptor, ssh::channel& channel,
+                                    std::uint32_t number) {
+    auto* r = new socket_relay(c, connection, observer, descriptor, number);
+    r->_channel = &channel;
+    connection.accept(channel, *r);
+    observer.on_flow_open(*r);
+    return r;
+}
+
+// ---- socket -> channel ----
+
+void socket_relay::want_receive() noexcept {
+    if (_listed_receiving || _receive.in_flight || _read_ended || _ending) return;
+    _listed_receiving = true;
+    _next_receiving = _context._receiving;
+    _context._receiving = this;
+}
+
+void socket_relay::arm_receive() noexcept {
+    if (_receive.in_flight || _read_ended || _ending || _channel == nullptr) return;
+    std::uint32_t credit = _connection.sendable(*_channel);
+    if (credit == 0) return;  // on_sendable() comes with credit
+    _context.ring.receive_select(_receive, _descriptor, _context.buffers.id(),
+                                 std::min(credit, _context.receive_share()));
+}
+
+void socket_relay::on_received(ring::completion c) noexcept {
+    ring::buffer buffer;
+    if (c.has_buffer()) buffer = _context.buffers.take(c);
+    if (_ending) return settle();
+    if (c.result > 0) {
+        auto size = static_cast<std::uint32_t>(c.result);
+        ++_context.counters.receives;
+        ++_context._received_this_turn;
+        _context.counters.received_bytes += size;
+        _bytes_sent += size;
+        std::byte* at = buffer.data();
+        _connection.send(*_channel, std::move(buffer), {at, size});
+        return;  // armed again when the flush has sealed it
+    }
+    if (c.result == 0) {
+        _read_ended = true;
+        _connection.send_eof(*_channel);
+        return settle();
+    }
+    if (c.result == -ENOBUFS) {
+        ++_context.counters.out_of_buffers;
+        _context.buffers.ran_out();
+        return want_receive();
+    }
+    if (c.result == -EINTR || c.result == -EAGAIN) return want_receive();
+    // The connection broke: the peer must not take what it got for the whole.
+    ++_context.counters.resets;
+    end(ending::reset);
+}
+
+void socket_relay::on_sendable() noexcept {
+    want_receive();
+}
+
+// ---- channel -> socket ----
+
+void socket_relay::on_data(bytes_span payload, const ring::buffer& holder) noexcept {
+    _bytes_received += payload.size();
+    if (_ending || _write_ended) {
+        _connection.consumed(*_channel, static_cast<std::uint32_t>(payload.size()));
+        return;
+    }
+    _out.push(_context.pieces.make(holder.share(), payload));
+    want_send();
+}
+
+void socket_relay::want_send() noexcept {
+    if (_listed_sending) return;
+    _listed_sending = true;
+    _next_sending = _context._sending;
+    _context._sending = this;
+}
+
+void socket_relay::arm_send() noexcept {
+    if (_ending) return;
+    if (_send.in_flight) {  // the socket is slow: nothing of it may keep a receive buffer
+        _out.own(_context.pieces);
+        return;
+    }
+    if (_out.empty()) return settle();
+    auto& vectors = _context._vectors;
+    if (_context._messages.size() == context::messages_a_turn ||
+        vectors.size() + 2 > context::vectors_a_turn)
+        return want_send();
+    std::size_t first = vectors.size();
+    bool in_buffers = false;
+    for (const ssh::piece* p = _out.first(); p != nullptr; p = p->next) {
+        if (vectors.size() == context::vectors_a_turn || vectors.size() - first == 1024) break;
+        in_buffers = in_buffers || p->owned == nullptr;
+        vectors.push_back({const_cast<std::byte*>(p->data), p->size});
+    }
+    msghdr& message = _context._messages.emplace_back();
+    message.msg_iov = &vectors[first];
+    message.msg_iovlen = vectors.size() - first;
+    // A send that waits inside the kernel cannot be copied out: only bytes of our own may wait
+    // there.
+    _context.ring.send_message(_send, _descriptor, &message, in_buffers ? MSG_DONTWAIT : 0);
+}
+
+void socket_relay::on_sent(ring::completion c) noexcept {
+    if (_ending) return settle();
+    if (c.result > 0) {
+        auto size = static_cast<std::uint32_t>(c.result);
+        ++_context.counters.sends;
+        _context.counters.sent_bytes += size;
+        _out.take_all_of(size, _context.pieces);
+        if (_channel != nullptr) _connection.consumed(*_channel, size);
+    } else if (c.result != -EAGAIN && c.result != -EINTR && c.result != 0) {
+        ++_context.counters.resets;
+        return end(ending::reset);
+    }
+    if (!_out.empty()) {
+        ++_context.counters.partial_sends;
+        _out.own(_context.pieces);
+        return want_send();
+    }
+    settle();
+}
+
+// ---- channel events ----
+
+void socket_relay::on_confirmed() noexcept {
+    _observer.on_flow_open(*this);
+    want_receive();
+}
+
+void socket_relay::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+    _channel = nullptr;
+    _observer.on_flow_refused(*this, text);
+    end(ending::reset);
+}
+
+void socket_relay::on_eof() noexcept {
+    _write_ending = true;
+    settle();
+}
+
+void socket_relay::on_closed(ssh::close_cause cause) noexcept {
+    _channel = nullptr;
+    if (cause == ssh::close_cause::cut_off && _observer.close_means_eof())
+        cause = ssh::close_cause::finished;
+    if (cause != ssh::close_cause::finished) return end(ending::reset);
+    _write_ending = true;
+    settle();
+}
+
+// ---- ends ----
+
+// Looks at what both directions still have to do, and does the next step.
+void socket_relay::settle() noexcept {
+    if (_ending) return retire();
+    if (_write_ending && !_write_ended && _out.empty() && !_send.in_flight) {
+        _write_ended = true;
+        if (!_read_ended && _channel != nullptr) {
+            _context.ring.shutdown(_other, _descriptor, SHUT_WR);
+            return;
+        }
+    }
+    bool nothing_to_write =
+        _write_ended || (_channel == nullptr && _out.empty() && !_send.in_flight);
+    if (nothing_to_write && (_read_ended || _channel == nullptr)) end(ending::graceful);
+}
+
+void socket_relay::end(ending how) noexcept {
+    if (_ending) return;
+    _ending = true;
+    if (_channel != nullptr) {
+        if (how == ending::graceful)
+            _connection.close(*_channel);
+        else
+            _connection.abort(*_channel);
+        _channel = nullptr;
+    }
+    if (how == ending::reset) {
+        linger hard{1, 0};
+        setsockopt(_descriptor, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    }
+    // Closing a descriptor that the ring still holds would send neither FIN nor RST.
+    if ((_receive.in_flight || _send.in_flight) && !_other.in_flight)
+        _context.ring.cancel(_other, _descriptor);
+    retire();
+}
+
+void socket_relay::on_done(ring::completion) noexcept {
+    if (_ending && (_receive.in_flight || _send.in_flight)) {
+        _context.ring.cancel(_other, _descriptor);
+        return;
+    }
+    settle();
+}
+
+void socket_relay::retire() noexcept {
+    if (_dead || _receive.in_flight || _send.in_flight || _other.in_flight) return;
+    _dead = true;
+    _observer.on_flow_closed(*this);
+    _out.clear(_context.pieces);
+    _context.ring.close_quietly(_descriptor);
+    _next_dead = _context._dead;
+    _context._dead = this;
+}
+
+}  // namespace burin::relay

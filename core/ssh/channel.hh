@@ -1,0 +1,144 @@
+// One SSH channel (RFC 4254 section 5; docs/wire.md sections 8.2 and 8.6): its windows, its queue
+// of payload not yet sealed, and who stands at this end of it.
+//
+// The connection owns its channels; a channel_end refers to one from open()/accept() until
+// on_refused() or on_closed() was called or it called close() or abort() itself. Payload waits in
+// pieces: a slice of a receive buffer of the ring, or bytes of its own of exact size. Credit for
+// bytes received is given back with connection::consumed(), when whoever takes them has really
+// taken them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "core/ssh/messages.hh"
+#include "crypto/wire.hh"
+#include "ring/buffer_group.hh"
+
+namespace burin::ssh {
+
+struct channel;
+
+// Payload on its way, in a list of its own flow. Move the bytes out of the receive buffer with
+// own().
+struct piece {
+    piece* next = nullptr;
+    ring::buffer holder;         // the receive buffer the bytes lie in, or none
+    std::byte* owned = nullptr;  // else: memory of exact size, from malloc
+    const std::byte* data = nullptr;
+    std::uint32_t size = 0;
+};
+
+// Pieces of one worker, reused; allocates only when more are in use than ever before.
+class piece_pool {
+  public:
+    piece_pool() = default;
+    ~piece_pool();
+    piece_pool(const piece_pool&) = delete;
+    piece_pool& operator=(const piece_pool&) = delete;
+
+    piece* make(ring::buffer holder, bytes_view bytes) noexcept;
+    void drop(piece*) noexcept;
+    // Copies the bytes out of the receive buffer, which goes back to its group.
+    void own(piece&) noexcept;
+    // `bytes` fewer of a piece with memory of its own are needed (the memory stays until the piece
+    // is dropped).
+    void forget(const piece& p, std::uint32_t bytes) noexcept {
+        if (p.owned != nullptr) _owned_bytes -= bytes;
+    }
+
+    std::uint64_t owned_bytes() const noexcept { return _owned_bytes; }
+    std::uint64_t copied_out() const noexcept { return _copied_out; }
+    std::uint32_t in_use() const noexcept { return _in_use; }
+
+  private:
+    piece* _free = nullptr;
+    std::uint32_t _in_use = 0;
+    std::uint64_t _owned_bytes = 0;  // now
+    std::uint64_t _copied_out = 0;   // ever
+};
+
+// First in, first out.
+class piece_list {
+  public:
+    bool empty() const noexcept { return _first == nullptr; }
+    piece* first() const noexcept { return _first; }
+    std::uint64_t bytes() const noexcept { return _bytes; }
+    void push(piece* p) noexcept {
+        p->next = nullptr;
+        (_first == nullptr ? _first : _last->next) = p;
+        _last = p;
+        _bytes += p->size;
+    }
+    // Takes `bytes` (no more than the first piece holds) from the front.
+    void take(std::uint32_t bytes, piece_pool&) noexcept;
+    // The same over as many pieces as it takes.
+    void take_all_of(std::uint64_t bytes, piece_pool&) noexcept;
+    void clear(piece_pool&) noexcept;
+    // No piece keeps a receive buffer any longer.
+    void own(piece_pool&) noexcept;
+
+  private:
+    piece* _first = nullptr;
+    piece* _last = nullptr;
+    std::uint64_t _bytes = 0;
+};
+
+enum class close_cause : std::uint8_t {
+    finished,  // CLOSE after EOF
+    cut_off,   // CLOSE without EOF: what was received may be incomplete
+    lost,      // the session ended
+};
+
+class channel_end {
+  public:
+    virtual ~channel_end() = default;
+    // Our open was confirmed; payload may be sent.
+    virtual void on_confirmed() noexcept = 0;
+    // Our open was refused; the channel is gone.
+    virtual void on_refused(open_failure_reason, std::string_view text) noexcept = 0;
+    // Payload in order; it lies in `holder`, which may be shared to keep it (then: only for this
+    // turn).
+    virtual void on_data(bytes_span payload, const ring::buffer& holder) noexcept = 0;
+    virtual void on_eof() noexcept = 0;
+    // The channel is gone.
+    virtual void on_closed(close_cause) noexcept = 0;
+    // The queue ran empty, or credit came after it was used up: more may be sent. Called in the
+    // flush of a turn.
+    virtual void on_sendable() noexcept = 0;
+};
+
+enum class channel_state : std::uint8_t {
+    opening,  // we asked
+    asked,    // the peer asked; not answered yet
+    open,
+    closing,  // we sent CLOSE, the peer did not yet
+};
+
+struct channel {
+    channel_end* end = nullptr;
+    channel* next_ready = nullptr;    // in the connection's list of channels with something to seal
+    channel* next_adjust = nullptr;   // in its list of channels that owe the peer credit
+    channel* next_waiting = nullptr;  // in its list of ends to be told on_sendable
+    std::uint32_t local = 0;          // our id
+    std::uint32_t remote = 0;         // the peer's
+    std::uint32_t send_credit = 0;    // bytes the peer still takes
+    std::uint32_t max_packet = 0;     // payload bytes the peer takes in one packet
+    std::uint32_t receive_left = 0;   // bytes the peer may still send
+    std::uint32_t window = 0;    // granted in all: receive_left + delivered and not yet credited
+    std::uint32_t consumed = 0;  // taken by the end, not yet credited
+    std::uint32_t since_growth = 0;  // bytes received since the window was last enlarged
+    channel_state state = channel_state::opening;
+    bool ready = false, owes = false, waiting = false;
+    bool eof_wanted = false, eof_sent = false, eof_received = false;
+    bool close_wanted = false;
+    std::uint8_t stalled = 0;  // out of credit with payload queued
+    piece_list queue;          // payload not yet sealed
+    std::uint64_t bytes_sent = 0, bytes_received = 0;
+    std::uint32_t stalls = 0;
+};
+
+static_assert(sizeof(channel) <= 160, "10 000 idle channels stay small");
+
+}  // namespace burin::ssh

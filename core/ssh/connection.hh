@@ -1,0 +1,162 @@
+// The SSH connection layer of one session (RFC 4254; docs/wire.md section 8): channel table,
+// windows, global requests, and the scheduler that decides whose payload is sealed next. A machine
+// without I/O: messages come in opened from the transport, packets go out sealed into a packet_sink
+// when the owner flushes.
+//
+// It owns its channels; see channel.hh for what a channel_end may rely on. Nothing is allocated for
+// payload in flight. A peer that breaks a rule of RFC 4254 ends the connection: fail() names the
+// rule.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ssh/channel.hh"
+#include "core/ssh/messages.hh"
+#include "core/ssh/transport.hh"
+#include "ring/budget.hh"
+
+namespace burin::ssh {
+
+// Where sealed packets go: the arena of the session, with whatever framing surrounds them there.
+class packet_sink {
+  public:
+    virtual ~packet_sink() = default;
+    // Room for one packet of `bytes`, or nullptr when this turn's share is used up.
+    virtual std::byte* room(std::size_t bytes) noexcept = 0;
+    virtual void commit(std::size_t bytes) noexcept = 0;
+};
+
+// What the session above decides.
+class connection_events {
+  public:
+    virtual ~connection_events() = default;
+    // The peer opens a channel. Answer with accept() or refuse(), now or later.
+    virtual void on_open(channel&, const channel_open&) noexcept = 0;
+    // Replies are sent with reply(); requests are answered in order.
+    virtual void on_global_request(const global_request&) noexcept = 0;
+    virtual void on_request_reply(bool success, bytes_view payload) noexcept = 0;
+    // There is something to flush: pending(), or control messages in the transport.
+    virtual void on_pending() noexcept = 0;
+    // A rule was broken; the session ends the connection after this call.
+    virtual void on_violation(std::string_view rule) noexcept = 0;
+};
+
+struct connection_limits {
+    std::uint32_t max_channels = 10'000;
+    std::uint32_t window_max = 4u << 20;  // bytes a channel, as far as the budget goes
+};
+
+struct connection_counters {
+    std::uint64_t channels_opened = 0, channels_refused = 0, dropped_bytes = 0, adjusts_sent = 0;
+};
+
+class connection {
+  public:
+    connection(transport&, connection_events&, ring::budget&, piece_pool&,
+               const connection_limits&);
+    ~connection();
+    connection(const connection&) = delete;
+    connection& operator=(const connection&) = delete;
+
+    // ---- messages in ----
+    // One message, 80 to 100, opened in place inside `holder`.
+    void receive(bytes_span payload, const ring::buffer& holder) noexcept;
+
+    // ---- opening ----
+    // Asks the peer for a channel; nullptr when there is no budget or the limit is reached.
+    channel* open(channel_end&, std::string_view type, bytes_view extra) noexcept;
+    void accept(channel&, channel_end&) noexcept;
+    void refuse(channel&, open_failure_reason, std::string_view text) noexcept;
+
+    // ---- payload ----
+    // Bytes that may be queued now: credit of the peer not yet spoken for; 0 unless open.
+    std::uint32_t sendable(const channel&) const noexcept;
+    // Queues payload, at most sendable(); sealed in a later flush.
+    void send(channel&, ring::buffer holder, bytes_view bytes) noexcept;
+    // EOF after everything queued.
+    void send_eof(channel&) noexcept;
+    // CLOSE after everything queued (and EOF if wanted); the end is detached at once.
+    void close(channel&) noexcept;
+    // CLOSE now, without what is queued; the end is detached at once.
+    void abort(channel&) noexcept;
+    // The end took `bytes` that on_data() gave it.
+    void consumed(channel&, std::uint32_t bytes) noexcept;
+
+    // ---- requests ----
+    void reply(bool success, bytes_view payload) noexcept;
+    // want_reply is set; replies arrive in order at on_request_reply.
+    void request(std::string_view name, bytes_view rest) noexcept;
+
+    // ---- flush ----
+    // Whether flush() would write anything.
+    bool pending() const noexcept;
+    // Credit, then payload by deficit round robin, as long as the sink gives room.
+    void flush_adjusts() noexcept;
+    void flush_data(packet_sink&) noexcept;
+    // Tells the ends that can go on; they may queue for the next turn.
+    void tell_sendable() noexcept;
+    // Payload still queued keeps no receive buffer.
+    void own_queued() noexcept;
+
+    // The session ended: every end is told on_closed(lost); the table is empty afterwards.
+    void lose() noexcept;
+
+    std::uint32_t open_channels() const noexcept { return _count; }
+    std::uint64_t queued_bytes() const noexcept { return _queued_bytes; }
+    const connection_counters& counters() const noexcept { return _counters; }
+    // For reports; nullptr entries are free ids.
+    std::span<channel* const> channels() const noexcept { return _table; }
+    bool peer_sends_eof() const noexcept { return _peer_sends_eof; }
+    void set_peer_sends_eof() noexcept { _peer_sends_eof = true; }
+
+  private:
+    channel* make(channel_state) noexcept;
+    void free(channel&) noexcept;
+    channel* find(std::uint32_t id) noexcept;
+    void violation(std::string_view rule) noexcept;
+    void detach(channel&, close_cause) noexcept;
+    void mark_ready(channel&) noexcept;
+    void finish_if_due(channel&) noexcept;
+    void send_close(channel&) noexcept;
+    void want_more(channel&) noexcept;
+    void maybe_grow(channel&) noexcept;
+    void queue(const byte_vector&) noexcept;
+
+    void on_data(bytes_span payload, const ring::buffer& holder) noexcept;
+    void on_open(bytes_view) noexcept;
+    void on_confirmation(bytes_view) noexcept;
+    void on_open_failure(bytes_view) noexcept;
+    void on_adjust(bytes_view) noexcept;
+    void on_eof(bytes_view) noexcept;
+    void on_close(bytes_view) noexcept;
+    void on_channel_request(bytes_view) noexcept;
+    void on_extended_data(bytes_view) noexcept;
+
+    transport& _transport;
+    connection_events& _events;
+    ring::budget& _budget;
+    piece_pool& _pieces;
+    connection_limits _limits;
+    std::vector<channel*> _table;          // by local id
+    std::vector<std::uint32_t> _free_ids;  // a heap: the lowest first
+    channel* _ready_first = nullptr;
+    channel* _ready_last = nullptr;
+    channel* _adjust_first = nullptr;
+    channel* _waiting_first = nullptr;
+    std::uint32_t _count = 0;
+    std::uint64_t _queued_bytes = 0;
+    bool _peer_sends_eof = false;
+    bool _failed = false;
+    byte_vector _scratch;
+    connection_counters _counters;
+};
+
+// Payload bytes in one packet that we send, whatever larger size the peer offers, and that we
+// accept.
+inline constexpr std::uint32_t max_payload_bytes = 32768;
+
+}  // namespace burin::ssh

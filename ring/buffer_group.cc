@@ -1,0 +1,86 @@
+#include "ring/buffer_group.hh"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace burin::ring {
+
+namespace {
+// After this many turns without running dry one buffer fewer is offered.
+inline constexpr std::uint32_t quiet_turns_limit = 4096;
+}  // namespace
+
+buffer_group::buffer_group(ring& r, const shape& s)
+    : _ring(r),
+      _shape(s),
+      _memory(std::size_t{s.bytes} + s.headroom, s.chunk, s.count),
+      _target(s.offered) {
+    _offers_bytes = s.count * sizeof(io_uring_buf);
+    void* at =
+        mmap(nullptr, _offers_bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+    if (at == MAP_FAILED) throw unavailable(why_unavailable(ENOMEM));
+    _offers = static_cast<io_uring_buf_ring*>(at);
+    io_uring_buf_ring_init(_offers);
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<std::uint64_t>(at);
+    registration.ring_entries = s.count;
+    registration.bgid = s.id;
+    if (int e = io_uring_register_buf_ring(&r.raw(), &registration, 0); e < 0) {
+        munmap(at, _offers_bytes);
+        throw unavailable(why_unavailable(-e));
+    }
+    _data.resize(s.count);
+    _references.resize(s.count);
+    _free.reserve(s.count);
+    for (std::uint32_t i = s.count; i-- > 0;) _free.push_back(static_cast<std::uint16_t>(i));
+    offer();
+}
+
+buffer_group::~buffer_group() {
+    io_uring_unregister_buf_ring(&_ring.raw(), _shape.id);
+    munmap(_offers, _offers_bytes);
+}
+
+buffer buffer_group::take(completion c) noexcept {
+    std::uint16_t id = c.buffer();
+    --_offered;
+    ++_held;
+    _references[id] = 1;
+    return {this, id};
+}
+
+void buffer_group::release(std::uint16_t id) noexcept {
+    --_held;
+    _free.push_back(id);
+}
+
+void buffer_group::ran_out() noexcept {
+    ++_times_out;
+    _quiet_turns = 0;
+    _target = std::min(_target * 2, _shape.count);
+}
+
+void buffer_group::offer() noexcept {
+    if (++_quiet_turns >= quiet_turns_limit) {
+        _quiet_turns = 0;
+        if (_target > _shape.offered) --_target;
+    }
+    int mask = io_uring_buf_ring_mask(_shape.count);
+    int added = 0;
+    while (_offered < _target && !_free.empty()) {
+        std::uint16_t id = _free.back();
+        if (_data[id] == nullptr) {
+            std::byte* piece = _memory.take();
+            if (piece == nullptr) break;
+            _data[id] = piece + _shape.headroom;
+        }
+        _free.pop_back();
+        io_uring_buf_ring_add(_offers, _data[id], _shape.bytes, id, mask, added++);
+        ++_offered;
+    }
+    if (added > 0) io_uring_buf_ring_advance(_offers, added);
+}
+
+}  // namespace burin::ring

@@ -1,0 +1,64 @@
+#include "ring/memory_pool.hh"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+namespace burin::ring {
+
+namespace {
+inline constexpr std::size_t huge_page_bytes = 2u << 20;
+}
+
+memory_pool::memory_pool(std::size_t piece_bytes, std::uint32_t pieces_per_chunk,
+                         std::uint32_t limit)
+    : _piece_bytes((piece_bytes + 63) & ~std::size_t{63}),
+      _pieces_per_chunk(pieces_per_chunk),
+      _limit(limit) {
+    _free.reserve(limit);
+    _chunks.reserve(limit / pieces_per_chunk + 1);
+}
+
+memory_pool::~memory_pool() {
+    for (const chunk& c : _chunks) munmap(c.base, c.bytes);
+}
+
+bool memory_pool::grow() noexcept {
+    std::uint32_t pieces = std::min(_pieces_per_chunk, _limit - _made);
+    if (pieces == 0) return false;
+    std::size_t bytes = (pieces * _piece_bytes + huge_page_bytes - 1) & ~(huge_page_bytes - 1);
+    // Reserved huge pages first; else an aligned mapping that transparent huge pages can back.
+    void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+    if (base == MAP_FAILED) {
+        std::size_t padded = bytes + huge_page_bytes;
+        void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (raw == MAP_FAILED) return false;
+        auto at = reinterpret_cast<std::uintptr_t>(raw);
+        std::uintptr_t aligned = (at + huge_page_bytes - 1) & ~(huge_page_bytes - 1);
+        if (aligned > at) munmap(raw, aligned - at);
+        if (std::size_t tail = at + padded - aligned - bytes; tail > 0)
+            munmap(reinterpret_cast<void*>(aligned + bytes), tail);
+        base = reinterpret_cast<void*>(aligned);
+        madvise(base, bytes, MADV_HUGEPAGE);
+    }
+    _chunks.push_back({base, bytes});
+    for (std::uint32_t i = pieces; i-- > 0;)
+        _free.push_back(static_cast<std::byte*>(base) + i * _piece_bytes);
+    _made += pieces;
+    return true;
+}
+
+std::byte* memory_pool::take() noexcept {
+    if (_free.empty() && !grow()) return nullptr;
+    std::byte* piece = _free.back();
+    _free.pop_back();
+    return piece;
+}
+
+void memory_pool::give_back(std::byte* piece) noexcept {
+    _free.push_back(piece);
+}
+
+}  // namespace burin::ring
