@@ -1,15 +1,18 @@
-// One connection of the load generator as a machine over a nonblocking socket, the same for both ends.
+// One connection of the load generator as a machine over a nonblocking socket, the same for both
+// ends.
 //
 //   client                                     server
 //   request: "BLOAD1" op '\n' seed offset up down ->
 //                                              <- "BREADY1\n"
 //   'G' (all streams are open: the clock runs) ->
 //   `up` bytes of pattern                      <-> `down` bytes of pattern
-//                                              <- report: "BREPORT\n" received, first bad position, sent
+//                                              <- report: "BREPORT\n" received, first bad position,
+//                                              sent
 //
-// Integers are 64 bits, little endian. A count of no_position means "until the client half-closes"; the report is always
-// the last 32 bytes. An op of 'h' holds the connection open after the report, 'e' echoes, 's' never reads. A connection
-// whose first byte is '?' gets '!' (the one-byte request of `connect`).
+// Integers are 64 bits, little endian. A count of no_position means "until the client half-closes";
+// the report is always the last 32 bytes. An op of 'h' holds the connection open after the report,
+// 'e' echoes, 's' never reads. A connection whose first byte is '?' gets '!' (the one-byte request
+// of `connect`).
 #pragma once
 
 #include <sys/socket.h>
@@ -25,7 +28,7 @@
 #include <string>
 #include <vector>
 
-#include "bench/load_pattern.hh"
+#include "load_pattern.hh"
 
 namespace load {
 
@@ -94,11 +97,14 @@ class flow {
         set_totals(asked.up, asked.down, asked.offset, asked.offset + down_shift);
     }
 
-    // A listener of one purpose: sends `down` bytes, or swallows (and checks, if `data`) whatever comes.
+    // A listener of one purpose: sends `down` bytes, or swallows (and checks, if `data`) whatever
+    // comes.
     void start_raw(std::uint64_t down, const pattern* data, bool check) noexcept {
         _data = data;
         _check = check;
         _go = true;
+        _eager = true;
+        _closes = down > 0;
         set_totals(down, no_position, 0, 0);
     }
 
@@ -120,13 +126,12 @@ class flow {
     }
 
     bool wants_input() const noexcept {
-        if (_role == role::echo) return _pending.empty();
+        if (_role == role::echo && !_pending.empty()) return false;
         return !_input_ended && _role != role::stall;
     }
     bool wants_output() const noexcept {
-        if (_role == role::echo) return !_pending.empty();
-        return _head_sent < _head_size || (_go && _sent < _send_total && _data != nullptr) ||
-               _tail_sent < _tail_size;
+        if (_head_sent < _head_size || !_pending.empty()) return true;
+        return _go && (body_left() || _tail_sent < _tail_size);
     }
 
     int fd() const noexcept { return _fd; }
@@ -140,6 +145,8 @@ class flow {
     std::uint32_t home = 0;   // the server thread that carries it
 
   private:
+    bool body_left() const noexcept { return _sent < _send_total && _data != nullptr; }
+
     void set_totals(std::uint64_t send, std::uint64_t receive, std::uint64_t send_from,
                     std::uint64_t receive_from) noexcept {
         _send_total = send;
@@ -155,12 +162,9 @@ class flow {
 
     bool finished() const noexcept {
         switch (_role) {
-            case role::client:
-                return _report_seen;
-            case role::raw:
-                return _input_ended && !wants_output();
-            default:
-                return _input_closed && !wants_output();
+            case role::client: return _report_seen;
+            case role::raw: return _input_ended && !wants_output();
+            default: return _input_closed && !wants_output();
         }
     }
 
@@ -185,14 +189,12 @@ class flow {
 
     step on_bytes(std::uint8_t* at, std::size_t size) {
         switch (_role) {
-            case role::fresh:
-                return on_request(at, size);
+            case role::fresh: return on_request(at, size);
             case role::echo:
                 _pending.assign(at, at + size);
                 _received += size;
                 return write_some();
-            case role::client:
-                return on_client_bytes(at, size);
+            case role::client: return on_client_bytes(at, size);
             case role::server:
                 if (!_go) {
                     _go = true;
@@ -203,23 +205,21 @@ class flow {
                 check(at, size);
                 if (_received > _receive_total) return fail("more bytes than announced", 0);
                 return step::more;
-            default:
-                check(at, size);
-                return step::more;
+            default: check(at, size); return step::more;
         }
     }
 
     void check(const std::uint8_t* at, std::size_t size) noexcept {
         if (_check && _bad_at == no_position && _data != nullptr) {
-            const std::uint64_t bad =
-                _data->first_difference(_receive_from + _received, at, size);
+            const std::uint64_t bad = _data->first_difference(_receive_from + _received, at, size);
             if (bad != no_position) _bad_at = bad - _receive_from;
         }
         _received += size;
         if (_role == role::server && _received == _receive_total) complete();
     }
 
-    // The report is the last 32 bytes, so these are always held back and never compared with the pattern.
+    // The report is the last 32 bytes, so these are always held back and never compared with the
+    // pattern.
     step on_client_bytes(std::uint8_t* at, std::size_t size) {
         std::uint8_t* from = at - _held_size;
         std::memcpy(from, _held.data(), _held_size);
@@ -280,12 +280,11 @@ class flow {
         _head_size = ready_size;
         _data = &pattern_of(_request.seed);
         set_totals(_request.down, _request.up, _request.offset + down_shift, _request.offset);
+        _closes = _request.op != 'h';
         _role = _request.op == 's' ? role::stall : role::server;
         if (_request.op == 'e') _role = role::echo;
         _eager = true;
-        const step result = write_some();
-        if (_role == role::server && _receive_total == 0) complete();
-        return result;
+        return write_some();
     }
 
     // Everything announced has arrived; the report follows what is still to be sent.
@@ -304,7 +303,7 @@ class flow {
             if (_head_sent < _head_size) {
                 from = _head.data() + _head_sent;
                 size = _head_size - _head_sent;
-            } else if (_go && _sent < _send_total && _data != nullptr) {
+            } else if (body_left()) {
                 from = _data->at(_send_from + _sent);
                 size = static_cast<std::size_t>(
                     std::min<std::uint64_t>(largest_piece, _send_total - _sent));
@@ -325,14 +324,15 @@ class flow {
             const auto moved = static_cast<std::size_t>(put);
             if (_head_sent < _head_size)
                 _head_sent += moved;
-            else if (_go && _sent < _send_total)
+            else if (body_left())
                 _sent += moved;
             else
                 _tail_sent += moved;
             if (moved < size) break;
         }
         _eager = false;
-        if (_tail_size != 0 && _tail_sent == _tail_size && _request.op != 'h' && !_stopped) {
+        const bool told = _role == role::raw || (_tail_size != 0 && _tail_sent == _tail_size);
+        if (_closes && told && !wants_output() && !_stopped) {
             _stopped = true;
             ::shutdown(_fd, SHUT_WR);
         }
@@ -357,6 +357,7 @@ class flow {
     bool _go = false;            // the client said that the clock runs
     bool _check = true;          // received bytes are compared with the pattern
     bool _eager = false;         // try to write without waiting for epoll
+    bool _closes = false;        // our sending half closes when all is sent
     bool _stopped = false;       // our sending half is closed
     bool _input_ended = false;   // nothing more is read
     bool _input_closed = false;  // because the peer closed its half

@@ -112,7 +112,7 @@ byte_vector sign_ed25519(bytes_view secret, bytes_view blob, bytes_view data) {
         0, "Ed25519 private key");
     byte_vector signature(ed25519_signature_size);
     word32 size = ed25519_signature_size;
-    must_be(wc_ed25519_sign_msg(wolf_octets(data.data()), wolf_size(data.size()),
+    must_be(wc_ed25519_sign_msg(wolf_message(data), wolf_size(data.size()),
                                 wolf_octets(signature.data()), &size, key.get()),
             0, "Ed25519 signature");
     return signature;

@@ -91,7 +91,7 @@ bool verify_ed25519(wire::reader key_fields, bytes_view signature, bytes_view da
         return false;
     int good = 0;
     return wc_ed25519_verify_msg(wolf_octets(signature.data()), wolf_size(signature.size()),
-                                 wolf_octets(data.data()), wolf_size(data.size()), &good,
+                                 wolf_message(data), wolf_size(data.size()), &good,
                                  key.get()) == 0 &&
            good == 1;
 }

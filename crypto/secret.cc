@@ -49,10 +49,12 @@ secret_bytes::~secret_bytes() {
     wipe(span());
 }
 
-secret_string::secret_string(std::string&& taken) : _bytes(as_bytes(taken)) {
-    taken.resize(taken.capacity());
-    wipe(taken.data(), taken.size());
-    taken.clear();
+secret_string secret_string::take(std::string& text) {
+    secret_string taken(text);
+    text.resize(text.capacity());
+    wipe(text.data(), text.size());
+    text.clear();
+    return taken;
 }
 
 bool secret_string::equals(std::string_view other) const {

@@ -44,8 +44,8 @@ class secret_string {
   public:
     secret_string() = default;
     explicit secret_string(std::string_view copied) : _bytes(as_bytes(copied)) {}
-    // Takes a copy and wipes the original, its spare room included.
-    explicit secret_string(std::string&& taken);
+    // Copies `text`, then wipes it, its spare room included, and leaves it empty.
+    static secret_string take(std::string& text);
 
     secret_string copy() const { return secret_string(view()); }
     std::string_view view() const { return as_text(_bytes.view()); }

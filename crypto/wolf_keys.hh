@@ -17,6 +17,11 @@ inline ::byte* wolf_octets(std::byte* at) {
 inline const ::byte* wolf_octets(const std::byte* at) {
     return reinterpret_cast<const ::byte*>(at);
 }
+// wolfCrypt refuses a null pointer even for an empty message.
+inline const ::byte* wolf_message(bytes_view message) {
+    static constexpr ::byte none = 0;
+    return message.empty() ? &none : wolf_octets(message.data());
+}
 inline word32 wolf_size(std::size_t size) {
     return static_cast<word32>(size);
 }

@@ -24,7 +24,7 @@ class budget {
     budget(std::uint64_t total, std::uint32_t channels) noexcept
         : _total(total), _channels(channels) {
         // A small budget holds fewer channels rather than smaller windows.
-        std::uint64_t most = total / 2 / base_bytes;
+        std::uint64_t most = total / 4 * 3 / base_bytes;
         if (_channels > most) _channels = static_cast<std::uint32_t>(most);
         _growth = total - std::uint64_t{_channels} * base_bytes;
     }

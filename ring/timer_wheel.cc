@@ -20,18 +20,18 @@ void timer_wheel::arm(timer& t, microseconds_t deadline) noexcept {
     t._deadline = deadline;
     t._wheel = this;
     ++_armed;
-    place(t);
+    place(t, _tick, _tick + 1);
 }
 
-void timer_wheel::place(timer& t) noexcept {
+void timer_wheel::place(timer& t, std::uint64_t base, std::uint64_t earliest) noexcept {
     std::uint64_t due = (t._deadline + millisecond - 1) / millisecond;
-    if (due <= _tick) due = _tick + 1;
-    std::uint64_t distance = due - _tick;
+    if (due < earliest) due = earliest;
+    std::uint64_t distance = due - base;
     unsigned level = 0;
     while (level + 1 < levels && distance >= (std::uint64_t{1} << (slot_bits * (level + 1))))
         ++level;
     constexpr std::uint64_t longest = (std::uint64_t{1} << (slot_bits * levels)) - 1;
-    if (distance > longest) due = _tick + longest;  // looked at again when it comes round
+    if (distance > longest) due = base + longest;  // looked at again when it comes round
     auto slot = static_cast<unsigned>((due >> (slot_bits * level)) % slots);
     timer*& head = _lists[level][slot];
     t._next = head;
@@ -42,13 +42,14 @@ void timer_wheel::place(timer& t) noexcept {
     _occupied[level] |= std::uint64_t{1} << slot;
 }
 
-void timer_wheel::cascade(unsigned level, unsigned slot) noexcept {
+void timer_wheel::cascade(unsigned level, std::uint64_t due) noexcept {
+    auto slot = static_cast<unsigned>((due >> (slot_bits * level)) % slots);
     timer* t = _lists[level][slot];
     _lists[level][slot] = nullptr;
     _occupied[level] &= ~(std::uint64_t{1} << slot);
     while (t != nullptr) {
         timer* after = t->_next;
-        place(*t);
+        place(*t, due, due);
         t = after;
     }
 }
@@ -65,12 +66,11 @@ void timer_wheel::advance(microseconds_t now) noexcept {
         std::uint64_t step = _tick + 1;
         if (_occupied[0] == 0) step = next_round;
         if (step > target) step = target;
-        _tick = step - 1;
         std::uint64_t due = step;
         // The levels above give down what falls into this round.
         for (unsigned level = 1; level < levels; ++level) {
             if ((due & ((std::uint64_t{1} << (slot_bits * level)) - 1)) != 0) break;
-            cascade(level, static_cast<unsigned>((due >> (slot_bits * level)) % slots));
+            cascade(level, due);
         }
         _tick = due;
         auto slot = static_cast<unsigned>(due % slots);

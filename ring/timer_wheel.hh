@@ -67,8 +67,10 @@ class timer_wheel {
     friend class timer;
     static constexpr unsigned slot_bits = 6, slots = 1u << slot_bits,
                               levels = 5;  // 2^30 ms: 12 days
-    void place(timer&) noexcept;
-    void cascade(unsigned level, unsigned slot) noexcept;
+    // Into the list for its deadline, seen from tick `base`; no earlier than tick `earliest`.
+    void place(timer&, std::uint64_t base, std::uint64_t earliest) noexcept;
+    // Moves what the slot of tick `due` holds to the levels below.
+    void cascade(unsigned level, std::uint64_t due) noexcept;
 
     std::array<std::array<timer*, slots>, levels> _lists{};
     std::array<std::uint64_t, levels> _occupied{};

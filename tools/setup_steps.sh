@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Steps that a person can watch: sourced by tools/check and tools/quickstart.
 #
 #   steps_begin DIRECTORY TOTAL     logs go to DIRECTORY, TOTAL steps will come
@@ -6,7 +7,7 @@
 # While a step runs, a terminal shows its time and the last line of its log; a log file gets a line every half minute. A
 # step that fails, or is still running after LIMIT seconds, shows the end of its log. `step` returns the command's status;
 # step_log names the log. A command runs in a process group of its own, so that an interrupt ends all of it: it gets
-# SIGTERM, and SIGKILL if that did not help. A line "step: TEXT" that it prints last is shown as its result.
+# SIGTERM, and SIGKILL if that did not help; what it leaves running is ended as well and fails the step. A line "step: TEXT" that it prints last is shown as its result.
 
 step_number=0 step_total=0 step_directory=. step_log='' step_group=''
 
@@ -30,10 +31,25 @@ step_stop() {
   local group=$1 turn
   kill -TERM -- "-$group" 2>/dev/null || return 0
   for ((turn = 0; turn < 100; turn++)); do
-    kill -0 -- "-$group" 2>/dev/null || return 0
+    step_alive "$group" || return 0
     sleep 0.1
   done
   kill -KILL -- "-$group" 2>/dev/null || return 0
+}
+
+# Whether a group has living processes, by /proc (which is there before any package is).
+step_alive() {
+  cat /proc/[0-9]*/stat 2>/dev/null |
+    awk -v group="$1" '{ sub(/.*\) /, "") } $3 == group && $1 != "Z" { found = 1 } END { exit !found }'
+}
+
+# Whether a group lives on although its first process has ended; what is just dying gets a moment.
+step_lingers() {
+  local turn
+  for ((turn = 0; turn < 20; turn++)); do
+    step_alive "$1" || return 1
+    sleep 0.1
+  done
 }
 
 step_clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
@@ -78,6 +94,12 @@ step() {
     sleep 0.2
   done
   wait "$step_group" 2>/dev/null || status=$?
+  if step_lingers "$step_group"; then
+    echo "processes were left running:" >>"$step_log"
+    ps -o pid,pgid,stat,args -e | awk -v group="$step_group" '$2 == group' >>"$step_log"
+    step_stop "$step_group"
+    [[ $status != 0 ]] || status=1
+  fi
   step_group=
   spent=$((SECONDS - begun))
   ((columns <= 60)) || printf '\r\033[K'
@@ -88,6 +110,7 @@ step() {
     result="FAILED (status $status)"
   else
     result=$(tail -n 1 "$step_log" | sed -n 's/^step: //p')
+    [[ -n $result ]] || result=$(tail -n 5 "$step_log" | grep -oE '[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped' | tail -n 1)
     [[ -n $result ]] || result=ok
   fi
   printf '%s %6s  %s\n' "$(step_head "$title")" "$(step_clock $spent)" "$result"

@@ -34,14 +34,14 @@ struct link {
 
 // What is absent stays as it is.
 struct link_change {
-    std::optional<unsigned> mtu_bytes;
-    std::optional<unsigned> queue_frames;
-    std::optional<bool> up;
+    std::optional<unsigned> mtu_bytes = {};
+    std::optional<unsigned> queue_frames = {};
+    std::optional<bool> up = {};
 };
 
 struct hop {
     int link_index = 0;
-    std::optional<ip_address> gateway;
+    std::optional<ip_address> gateway = {};
 };
 
 struct route {

@@ -36,9 +36,9 @@
 namespace burin::tun {
 
 struct network_settings {
-    std::vector<cidr> addresses;  // from parse_interface()
-    std::vector<cidr> routes;     // from parse_network()
-    std::vector<cidr> excluded;   // parts of `routes` that stay outside of the tunnel
+    std::vector<cidr> addresses = {};  // from parse_interface()
+    std::vector<cidr> routes = {};     // from parse_network()
+    std::vector<cidr> excluded = {};   // parts of `routes` that stay outside of the tunnel
     // Ethernet's size: the path behind is TCP again, and superframes make the size cheap.
     unsigned mtu_bytes = 1500;
     // The driver drops what does not fit (500 by default) without back-pressure. 4096 hold what 256

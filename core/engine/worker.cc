@@ -3,6 +3,9 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstdio>
 
 namespace burin::engine {
@@ -18,6 +21,7 @@ constexpr ring::buffer_group::shape session_shape{
 // Sealed packets of one send, framing included.
 constexpr std::size_t arena_bytes = 512 * 1024;
 constexpr std::uint32_t arenas_limit = 1024;
+constexpr ring::microseconds_t wind_up_limit = 500 * ring::millisecond;
 
 struct call final : ring::message {
     explicit call(std::function<void(worker&)> f) : action(std::move(f)) {}
@@ -70,6 +74,9 @@ void worker::run() {
         _pieces = std::make_unique<ssh::piece_pool>();
         _relays = std::make_unique<relay::context>(*_ring, *_timers, *_socket_buffers, *_pieces);
         _resolver = std::make_unique<relay::resolver>(*_ring, *_timers);
+        _dialer = std::make_unique<relay::dialer>(
+            *_ring, *_timers, *_resolver,
+            relay::dial_settings{.timeout = _options.dial_timeout, .prepare = {}});
     } catch (const std::exception& e) {
         _failure = e.what();
         _started = -1;
@@ -80,8 +87,10 @@ void worker::run() {
     _started.notify_all();
     loop();
     // Everything that lives here goes before what it lives on.
-    _kept.clear();
+    for (auto& action : _at_end) action();
+    _at_end.clear();
     _disposed.clear();
+    _dialer.reset();
     _resolver.reset();
     _relays.reset();
     _pieces.reset();
@@ -94,14 +103,56 @@ void worker::run() {
 
 void worker::loop() {
     _ring->read(_mail, _mailbox.descriptor(), std::as_writable_bytes(std::span(&_mail_count, 1)));
-    while (!_stopping) {
+    while (!_stopping) turn();
+    wind_up();
+}
+
+void worker::turn() noexcept {
+    ++_turns;
+    _ring->enter(_woken != nullptr ? 0 : _timers->next());
+    _now = ring::monotonic_now();
+    _relays->now = _now;
+    _timers->advance(_now);
+    flush();
+}
+
+// Everything ends as it would by itself, so that peers see resets and closes in order; but not for
+// longer than a moment.
+void worker::wind_up() {
+    for (resident* r : std::vector<resident*>(_residents.begin(), _residents.end())) r->leave();
+    ring::microseconds_t limit = ring::monotonic_now() + wind_up_limit;
+    while (_now < limit && (!_residents.empty() || _relays->alive() > 0)) {
+        _relays->end_all();
         ++_turns;
-        _ring->enter(_woken != nullptr ? 0 : _timers->next());
+        _ring->enter(std::min(limit, _now + 10 * ring::millisecond));
         _now = ring::monotonic_now();
-        _relays->now = _now;
         _timers->advance(_now);
         flush();
     }
+}
+
+void worker::report(std::string& into) const {
+    const relay::relay_counters& c = _relays->counters;
+    auto mean = [](std::uint64_t bytes, std::uint64_t times) {
+        return times == 0 ? 0 : bytes / times;
+    };
+    into += fmt::format("worker {}: turns={} enters={} flows={} timers={}\n", _index, _turns,
+                        _ring->enters(), _relays->alive(), _timers->armed());
+    into += fmt::format(
+        "worker {}: sockets: receives={} mean={} sends={} mean={} partial={} resets={} "
+        "no-buffer={}\n",
+        _index, c.receives, mean(c.received_bytes, c.receives), c.sends,
+        mean(c.sent_bytes, c.sends), c.partial_sends, c.resets, c.out_of_buffers);
+    into += fmt::format(
+        "worker {}: pool: socket-buffers={}/{} session-buffers={}/{} arenas={}/{} pieces={} "
+        "held-bytes={} copied-out={}\n",
+        _index, _socket_buffers->held(), _socket_buffers->count(), _session_buffers->held(),
+        _session_buffers->count(), _arenas->in_use(), _arenas->limit(), _pieces->in_use(),
+        _pieces->owned_bytes(), _pieces->copied_out());
+    into += fmt::format("worker {}: budget: total={} free-for-growth={} channels={}/{}\n", _index,
+                        _budget->total(), _budget->growth_left(), _budget->open_channels(),
+                        _budget->channel_limit());
+    for (const resident* r : _residents) r->report(into);
 }
 
 void worker::on_mail(ring::completion) noexcept {
@@ -132,10 +183,6 @@ void worker::forget(turn_member& m) noexcept {
 
 void worker::dispose(std::unique_ptr<disposable> d) noexcept {
     _disposed.push_back(std::move(d));
-}
-
-void worker::keep(std::shared_ptr<void> what) {
-    _kept.push_back(std::move(what));
 }
 
 void worker::flush() noexcept {

@@ -11,10 +11,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "core/relay/context.hh"
+#include "core/relay/dialer.hh"
 #include "core/relay/resolver.hh"
 #include "core/ssh/channel.hh"
 #include "ring/budget.hh"
@@ -31,6 +34,7 @@ class worker;
 struct worker_options {
     std::uint64_t memory_bytes = 256u << 20;
     std::uint32_t max_channels = 10'000;
+    ring::microseconds_t dial_timeout = 30 * ring::second;
     ring::features mask = {};
 };
 
@@ -47,6 +51,16 @@ class turn_member {
     turn_member* _next_woken = nullptr;
     bool _woken = false;
     std::uint64_t _flushed_turn = 0;
+};
+
+// What lives on a worker until it leaves by itself or the worker stops.
+class resident {
+  public:
+    virtual ~resident() = default;
+    // The worker stops: end now; it waits a moment for residents to go.
+    virtual void leave() noexcept = 0;
+    // Lines for a person.
+    virtual void report(std::string& into) const = 0;
 };
 
 // What must be freed at the end of a turn, when nothing on the stack refers to it any longer.
@@ -86,18 +100,24 @@ class worker {
     ssh::piece_pool& pieces() noexcept { return *_pieces; }
     relay::context& relays() noexcept { return *_relays; }
     relay::resolver& resolver() noexcept { return *_resolver; }
+    relay::dialer& dialer() noexcept { return *_dialer; }
     const worker_options& options() const noexcept { return _options; }
     // The member's flush() is called in this turn (or the next, when the flush has begun).
     void wake(turn_member&) noexcept;
     void forget(turn_member&) noexcept;
     void dispose(std::unique_ptr<disposable>) noexcept;
-    // Lives as long as the worker does; freed on its thread before the ring.
-    void keep(std::shared_ptr<void>);
+    void add(resident& r) { _residents.insert(&r); }
+    void remove(resident& r) noexcept { _residents.erase(&r); }
+    // Run on this thread when the loop is over and the ring still exists.
+    void at_end(std::function<void()> action) { _at_end.push_back(std::move(action)); }
+    void report(std::string& into) const;
     std::uint64_t turns() const noexcept { return _turns; }
 
   private:
     void run();
     void loop();
+    void turn() noexcept;
+    void wind_up();
     void flush() noexcept;
     void on_mail(ring::completion) noexcept;
 
@@ -118,12 +138,14 @@ class worker {
     std::unique_ptr<ssh::piece_pool> _pieces;
     std::unique_ptr<relay::context> _relays;
     std::unique_ptr<relay::resolver> _resolver;
+    std::unique_ptr<relay::dialer> _dialer;
     ring::member_op<&worker::on_mail> _mail{this};
     std::uint64_t _mail_count = 0;
     turn_member* _woken = nullptr;
     turn_member* _woken_last = nullptr;
     std::vector<std::unique_ptr<disposable>> _disposed;
-    std::vector<std::shared_ptr<void>> _kept;
+    std::set<resident*> _residents;
+    std::vector<std::function<void()>> _at_end;
     ring::microseconds_t _now = 0;
     std::uint64_t _turns = 0;
 };

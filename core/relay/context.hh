@@ -49,6 +49,10 @@ class context {
     // Relays that ended are freed last, when no list names them.
     void bury() noexcept;
 
+    std::uint32_t alive() const noexcept { return _alive; }
+    // Resets every flow, for a worker that stops.
+    void end_all() noexcept;
+
     // Bytes one receive may take now: flows that move bulk share half a megabyte a turn, which is
     // what a session seals.
     std::uint32_t receive_share() const noexcept;
@@ -57,6 +61,8 @@ class context {
     friend class socket_relay;
     static constexpr std::size_t vectors_a_turn = 8192, messages_a_turn = 1024;
 
+    std::uint32_t _alive = 0;
+    socket_relay* _all = nullptr;
     socket_relay* _sending = nullptr;
     socket_relay* _receiving = nullptr;
     socket_relay* _dead = nullptr;

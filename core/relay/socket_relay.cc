@@ -71,6 +71,14 @@ void context::bury() noexcept {
     _dead = kept;
 }
 
+void context::end_all() noexcept {
+    for (socket_relay* r = _all; r != nullptr;) {
+        socket_relay* after = r->_next;
+        r->end(socket_relay::ending::reset);
+        r = after;
+    }
+}
+
 // ---- life ----
 
 socket_relay::socket_relay(context& c, ssh::connection& connection, flow_observer& observer,
@@ -81,6 +89,17 @@ socket_relay::socket_relay(context& c, ssh::connection& connection, flow_observe
       _descriptor(descriptor),
       _number(number) {
     ++c.counters.flows;
+    ++c._alive;
+    _next = c._all;
+    _back = &c._all;
+    if (_next != nullptr) _next->_back = &_next;
+    c._all = this;
+}
+
+socket_relay::~socket_relay() {
+    --_context._alive;
+    *_back = _next;
+    if (_next != nullptr) _next->_back = _back;
 }
 
 socket_relay* socket_relay::start(context& c, ssh::connection& connection, flow_observer& observer,

@@ -76,6 +76,7 @@ class socket_relay final : public ssh::channel_end {
     enum class ending { graceful, reset };
     void end(ending) noexcept;
     void retire() noexcept;
+    ~socket_relay() override;
 
     context& _context;
     ssh::connection& _connection;
@@ -84,6 +85,8 @@ class socket_relay final : public ssh::channel_end {
     ring::member_op<&socket_relay::on_received> _receive{this};
     ring::member_op<&socket_relay::on_sent> _send{this};
     ring::member_op<&socket_relay::on_done> _other{this};
+    socket_relay* _next = nullptr;  // in the list of all
+    socket_relay** _back = nullptr;
     socket_relay* _next_sending = nullptr;
     socket_relay* _next_receiving = nullptr;
     socket_relay* _next_dead = nullptr;

@@ -148,7 +148,7 @@ authentication::verdict authentication::judge(const request& asked, bytes_span p
         return logins.open() ? verdict::accepted : verdict::refused;
     }
     if (asked.method == "password") return judge_password(asked, payload);
-    if (asked.method == "publickey") return judge_key(asked);
+    if (asked.method == "publickey") return judge_key(asked, payload);
     return verdict::refused;
 }
 
@@ -165,7 +165,7 @@ authentication::verdict authentication::judge_password(const request& asked,
     return right ? verdict::accepted : verdict::failed;
 }
 
-authentication::verdict authentication::judge_key(const request& asked) {
+authentication::verdict authentication::judge_key(const request& asked, bytes_view payload) {
     wire::reader read(asked.rest);
     const bool is_signed = read.boolean();
     const std::string_view algorithm = read.text();
@@ -185,17 +185,11 @@ authentication::verdict authentication::judge_key(const request& asked) {
         _link.queue(answer);
         return verdict::key_accepted;
     }
-    // RFC 4252 section 7: the session and the request itself, up to the key.
+    // RFC 4252 section 7: the session, then the request as it stands in front of the signature.
     byte_vector covered;
     wire::writer(covered)
         .string(_session_id)
-        .byte(static_cast<std::uint8_t>(message::userauth_request))
-        .string(asked.user)
-        .string(asked.service)
-        .string(asked.method)
-        .boolean(true)
-        .string(algorithm)
-        .string(blob);
+        .raw(payload.first(payload.size() - sizeof(std::uint32_t) - signature.size()));
     return crypto::verify(blob, signature, covered) ? verdict::accepted : verdict::failed;
 }
 
@@ -204,13 +198,14 @@ void authentication::take_ext_info(bytes_view payload) {
     const std::uint32_t count = read.u32();
     std::string names;
     for (std::uint32_t at = 0; at < count && read.ok(); ++at) {
-        names += (at == 0 ? "" : ", ") + printable(read.text(), 64);
+        const std::string_view name = read.text();
         read.string();
+        if (names.size() < 256) names += (at == 0 ? "" : ", ") + printable(name, 64);
     }
     if (!read.done()) {
         return _link.fail(disconnect_reason::protocol_error, "malformed EXT_INFO");
     }
-    _link.events.on_log(log_level::debug, "extensions of the peer: " + printable(names, 512));
+    _link.events.on_log(log_level::debug, "extensions of the peer: " + names);
 }
 
 void authentication::accept(std::string_view user) {

@@ -57,7 +57,7 @@ class authentication {
     task as_server();
     verdict judge(const request& asked, bytes_span payload);
     verdict judge_password(const request& asked, bytes_span payload) const;
-    verdict judge_key(const request& asked);
+    verdict judge_key(const request& asked, bytes_view payload);
     void take_ext_info(bytes_view payload);
     void accept(std::string_view user);
 

@@ -28,9 +28,11 @@ class transport::machine {
     }
 
     std::size_t receive(bytes_span run);
-    bool rekey_due() const {
-        return link.authenticated && !keys.running() && link.packets.keys_are_spent();
+    // No key exchange runs, and our NEWKEYS of the last one is sealed.
+    bool may_rekey() const {
+        return link.authenticated && !link.ended && !keys.running() && !link.packets.closed();
     }
+    bool rekey_due() const { return may_rekey() && link.packets.keys_are_spent(); }
     // The owner, and a client whose login is on its way, may send connection messages.
     bool talks() const {
         return !link.ended &&
@@ -38,7 +40,7 @@ class transport::machine {
     }
     void refuse_unknown();
     void start_rekey() {
-        if (link.authenticated && !link.ended && !keys.running()) keys.start();
+        if (may_rekey()) keys.start();
     }
 
     transport_link link;
@@ -86,7 +88,7 @@ std::size_t transport::machine::receive(bytes_span run) {
         }
         deliver(got.payload);
     }
-    if (rekey_due() && !link.ended) keys.start();
+    if (rekey_due()) keys.start();
     return link.ended ? run.size() : taken;
 }
 
@@ -160,10 +162,15 @@ void transport::machine::refuse_unknown() {
 }
 
 void transport::machine::take_key_exchange(bytes_span payload) {
-    if (number_of(payload) == message::kexinit && !keys.running() && !link.authenticated) {
-        return link.fail(disconnect_reason::protocol_error, "rekeying before the login");
+    if (number_of(payload) == message::kexinit && !keys.running()) {
+        // A peer that begins the next one before our NEWKEYS is on its way has not ended the last.
+        if (!may_rekey()) {
+            return link.fail(
+                disconnect_reason::protocol_error,
+                link.authenticated ? "a key exchange within another" : "rekeying before the login");
+        }
+        keys.start();
     }
-    if (number_of(payload) == message::kexinit && !keys.running()) keys.start();
     const bool was_secured = keys.secured();
     keys.take(payload);
     if (was_secured || !keys.secured() || link.ended) return;
@@ -223,11 +230,11 @@ bool transport::send(bytes_view payload) {
 }
 
 bool transport::control_pending() const noexcept {
-    return _machine->link.packets.pending() || (!_machine->link.ended && _machine->rekey_due());
+    return _machine->link.packets.pending() || _machine->rekey_due();
 }
 
 std::size_t transport::seal_control(bytes_span room) noexcept {
-    if (_machine->rekey_due()) _machine->start_rekey();
+    if (_machine->rekey_due()) _machine->keys.start();
     return _machine->link.packets.seal_queued(room);
 }
 

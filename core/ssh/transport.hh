@@ -179,5 +179,8 @@ inline constexpr std::size_t max_packet_bytes = 262144;
 inline constexpr std::size_t max_early_packet_bytes = 35000;
 // Control messages waiting to be sealed. A peer that makes us answer but does not read ends here.
 inline constexpr std::size_t max_queued_bytes = 1 << 20;
+// The same for a server before authentication: with the packet being received it stays below 64
+// KiB.
+inline constexpr std::size_t max_early_queued_bytes = 16 << 10;
 
 }  // namespace burin::ssh

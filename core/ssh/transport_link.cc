@@ -7,8 +7,9 @@ namespace burin::ssh {
 
 bool transport_link::queue(bytes_view payload) {
     if (ended) return false;
-    if (packets.queue(payload)) return true;
-    fail_silently("the peer does not read: more than 1 MiB of messages wait to be sent");
+    const bool early = side == role::server && !authenticated;
+    if (packets.queue(payload, early ? max_early_queued_bytes : max_queued_bytes)) return true;
+    fail_silently("the peer does not read: too many messages wait to be sent to it");
     return false;
 }
 

@@ -20,8 +20,8 @@ bool packet_layer::queue_exchange(bytes_view payload) {
     return _exchange.push(payload, max_queued_bytes);
 }
 
-bool packet_layer::queue(bytes_view payload) {
-    return _ordinary.push(payload, max_queued_bytes);
+bool packet_layer::queue(bytes_view payload, std::size_t limit) {
+    return _ordinary.push(payload, limit);
 }
 
 void packet_layer::queue_newkeys(std::unique_ptr<crypto::packet_sealer> next, sequence_rule rule) {

@@ -23,9 +23,9 @@ class packet_layer {
   public:
     packet_layer(const settings& config, std::string_view version);
 
-    // KEXINIT closes the way for ordinary messages. False: more than max_queued_bytes wait.
+    // KEXINIT closes the way for ordinary messages. False: more than the limit would wait.
     bool queue_exchange(bytes_view payload);
-    bool queue(bytes_view payload);
+    bool queue(bytes_view payload, std::size_t limit = max_queued_bytes);
     // Queues NEWKEYS; the sealer takes over behind it and opens the way again.
     void queue_newkeys(std::unique_ptr<crypto::packet_sealer> next, sequence_rule rule);
     // Queues a last message where the peer will read it, even within a key exchange.

@@ -1,0 +1,1 @@
+"""The machinery of bench/tunnel and bench/syscalls: namespaces, peers, measurements, report."""

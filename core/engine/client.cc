@@ -1,0 +1,54 @@
+#include "core/engine/client.hh"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "core/engine/client_worker.hh"
+#include "core/engine/supervisor.hh"
+
+namespace burin::engine {
+
+int run_client(const client_settings& s) {
+    logger log;
+    auto fail = [&log](const std::string& why) {
+        log.line(why);
+        return 1;
+    };
+    supervisor boss(log);
+    client_shared shared;
+    shared.settings = &s;
+    shared.log = &log;
+    if (std::string error = shared.prepare(); !error.empty()) return fail(error);
+    // Every port is taken before anything starts: a busy one ends the program, as Go's does.
+    std::vector<entry> entries;
+    for (const remote& r : s.remotes) {
+        entry e{.what = r, .descriptor = -1};
+        if (std::string error = open_entry(e); !error.empty()) {
+            for (entry& opened : entries) ::close(opened.descriptor);
+            return fail(error);
+        }
+        entries.push_back(e);
+    }
+    try {
+        boss.start_workers(s.workers, s.worker());
+    } catch (const std::exception& e) {
+        for (entry& opened : entries) ::close(opened.descriptor);
+        return fail(e.what());
+    }
+    shared.finish = [&boss](int status) { boss.finish(status); };
+    std::vector<std::unique_ptr<client_worker>> clients(boss.workers().size());
+    shared.clients = &clients;
+    for (auto& w : boss.workers())
+        clients[w->index()] = std::make_unique<client_worker>(*w, shared);
+    boss.workers().front()->post([&](worker&) { clients.front()->listen(entries); });
+    for (auto& w : boss.workers()) w->post([&](worker& self) { clients[self.index()]->connect(); });
+    boss.hang_up = [&] {
+        for (auto& w : boss.workers())
+            w->post([&](worker& self) { clients[self.index()]->retry_now(); });
+    };
+    int status = boss.run();
+    clients.clear();
+    return status;
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,234 @@
+#include "core/engine/client_worker.hh"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "core/engine/config_request.hh"
+
+namespace burin::engine {
+
+// ---- shared ----
+
+std::string client_shared::prepare() {
+    auto parsed = http::parse_server_url(settings->server);
+    if (!parsed.url) return parsed.error;
+    url = *parsed.url;
+    if (url.tls) return "https:// and wss:// are not supported yet: use http://";
+    if (std::string error = http::check_headers(settings->headers); !error.empty()) return error;
+    if (!settings->auth.empty()) {
+        std::size_t colon = settings->auth.find(':');
+        if (colon == std::string::npos) return "invalid auth string, expected <user>:<pass>";
+        transport.user = settings->auth.substr(0, colon);
+        transport.password = settings->auth.substr(colon + 1);
+    }
+    transport.fingerprint = settings->fingerprint;
+    transport.guess_key_exchange = true;
+    return {};
+}
+
+std::string open_entry(entry& e) {
+    std::string error;
+    std::string port = e.what.local_port;
+    e.descriptor =
+        listen_on(e.what.local_host,
+                  static_cast<std::uint16_t>(std::strtoul(port.c_str(), nullptr, 10)), error);
+    if (e.descriptor < 0)
+        return fmt::format("Client cannot listen on {}: {}", e.what.text(), error);
+    return {};
+}
+
+struct client_worker::gate {
+    gate(client_worker& c, std::size_t i, const entry& e)
+        : owner(c),
+          index(i),
+          what(e.what),
+          door(c._worker, e.descriptor, this, [](void* self, int fd) noexcept {
+              auto& g = *static_cast<gate*>(self);
+              g.owner.on_accepted(fd, g.index);
+          }) {}
+    client_worker& owner;
+    std::size_t index;
+    remote what;
+    listener door;
+};
+
+// ---- life ----
+
+client_worker::client_worker(worker& w, client_shared& shared)
+    : _worker(w),
+      _shared(shared),
+      _backoff(shared.settings->min_retry_interval, shared.settings->max_retry_interval,
+               shared.settings->max_retry_count) {
+    for (const remote& r : shared.settings->remotes) _targets.push_back(r.target());
+}
+
+client_worker::~client_worker() = default;
+
+void client_worker::log(bool debug, std::string_view text) noexcept {
+    if (debug && !_shared.settings->verbose) return;
+    if (first())
+        _shared.log->line(fmt::format("client: {}", text));
+    else
+        _shared.log->line(fmt::format("client: session#{}: {}", _worker.index() + 1, text));
+}
+
+void client_worker::leave() noexcept {
+    _leaving = true;
+    _retry.disarm();
+    _waiting_timer.disarm();
+    _dial.cancel();
+    for (auto& g : _gates) g->door.stop();
+    for (const waiting& w : _waiting) ::close(w.descriptor);
+    _waiting.clear();
+    _worker.remove(*this);
+}
+
+void client_worker::report(std::string& into) const {
+    into += fmt::format("client worker {}: {} waiting={}\n", _worker.index(),
+                        live() ? "connected" : "not connected", _waiting.size());
+}
+
+// ---- the session ----
+
+void client_worker::connect() noexcept {
+    if (_leaving) return;
+    if (_dialer == nullptr) {
+        _worker.add(*this);
+        _worker.at_end([this] {
+            _dialer.reset();
+            _gates.clear();
+        });
+        _dialer = std::make_unique<relay::dialer>(
+            _worker.ring(), _worker.timers(), _worker.resolver(),
+            relay::dial_settings{.timeout = _shared.settings->connect_timeout,
+                                 .prepare = _shared.prepare_socket});
+    }
+    if (first()) log(false, fmt::format("Connecting to {}", _shared.url.text()));
+    _connect_deadline = _worker.now() + _shared.settings->connect_timeout;
+    _dialer->start(_dial, _shared.url.host, _shared.url.port);
+}
+
+void client_worker::on_dialled(relay::dial&) noexcept {
+    int descriptor = _dial.take_descriptor();
+    if (descriptor < 0) return failed(_dial.text());
+    http::client_request request =
+        http::make_request(_shared.url, _shared.settings->headers, _shared.settings->hostname);
+    // The first session declares the remotes; all of them carry flows.
+    std::string config =
+        make_config(BURIN_VERSION, first() ? _shared.settings->remotes : std::vector<remote>{});
+    _session = new client_session(_worker, *this, *_shared.settings, _shared.transport, descriptor,
+                                  std::move(request.bytes), std::move(request.key),
+                                  std::move(config), _connect_deadline);
+}
+
+void client_worker::on_session_ready(ring::microseconds_t latency) noexcept {
+    _ready_since = _worker.now();
+    _live = true;
+    log(false, fmt::format("Connected (Latency {})", go_duration(latency)));
+    if (first())
+        serve_waiting();
+    else
+        _shared.clients->front()->_worker.post(
+            [this](worker&) { _shared.clients->front()->serve_waiting(); });
+}
+
+void client_worker::on_session_ended(std::string_view error) noexcept {
+    bool was_live = _live;
+    _live = false;
+    _session = nullptr;
+    if (_leaving) return;
+    if (was_live) {
+        _backoff.session_lasted(_worker.now() - _ready_since);
+        log(false, "Disconnected");
+        // What broke a running session is worth a line; what the peer did in order is not.
+        if (!error.empty()) return failed(error);
+    }
+    failed(error);
+}
+
+void client_worker::failed(std::string_view error) noexcept {
+    if (_leaving) return;
+    backoff::step step = _backoff.failed();
+    if (!error.empty()) log(false, fmt::format("Connection error: {}{}", error, step.attempt_text));
+    if (step.give_up) {
+        log(false, "Give up");
+        if (first()) _shared.finish(1);
+        return;
+    }
+    log(false, fmt::format("Retrying in {}...", go_duration(step.delay)));
+    _worker.timers().arm(_retry, _worker.now() + step.delay);
+}
+
+void client_worker::on_retry(ring::microseconds_t) noexcept {
+    connect();
+}
+
+void client_worker::retry_now() noexcept {
+    if (!_retry.armed()) return;
+    _retry.disarm();
+    connect();
+}
+
+// ---- local connections ----
+
+void client_worker::listen(const std::vector<entry>& entries) {
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        _gates.push_back(std::make_unique<gate>(*this, i, entries[i]));
+        log(false, fmt::format("tun: proxy#{}: Listening", entries[i].what.text()));
+    }
+    log(true, "tun: Bound proxies");
+}
+
+client_worker* client_worker::next_live() noexcept {
+    auto& all = *_shared.clients;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        client_worker* c = all[_turn++ % all.size()].get();
+        if (c->live()) return c;
+    }
+    return nullptr;
+}
+
+void client_worker::on_accepted(int descriptor, std::size_t entry_index) noexcept {
+    client_worker* c = next_live();
+    if (c == this) return take(descriptor, entry_index);
+    if (c != nullptr) {
+        c->_worker.post(
+            [c, descriptor, entry_index](worker&) { c->take(descriptor, entry_index); });
+        return;
+    }
+    ring::microseconds_t limit = _worker.now() + _shared.settings->session_wait;
+    _waiting.push_back({descriptor, entry_index, limit});
+    if (!_waiting_timer.armed()) _worker.timers().arm(_waiting_timer, limit);
+}
+
+void client_worker::take(int descriptor, std::size_t entry_index) noexcept {
+    if (_session == nullptr || !_session->ready()) {
+        client_worker* dealer = _shared.clients->front().get();
+        if (dealer == this) return on_accepted(descriptor, entry_index);
+        dealer->_worker.post([dealer, descriptor, entry_index](worker&) {
+            dealer->on_accepted(descriptor, entry_index);
+        });
+        return;
+    }
+    _session->hold();
+    relay::socket_relay::start(_worker.relays(), _session->channels(), *_session, descriptor,
+                               "chisel", as_bytes(_targets[entry_index]), ++_shared.flow_numbers);
+}
+
+void client_worker::serve_waiting() noexcept {
+    std::deque<waiting> all;
+    all.swap(_waiting);
+    _waiting_timer.disarm();
+    for (const waiting& w : all) on_accepted(w.descriptor, w.entry_index);
+}
+
+void client_worker::on_waiting_expired(ring::microseconds_t now) noexcept {
+    while (!_waiting.empty() && _waiting.front().deadline <= now) {
+        log(true, "tun: no session in time: connection closed");
+        ::close(_waiting.front().descriptor);
+        _waiting.pop_front();
+    }
+    if (!_waiting.empty()) _worker.timers().arm(_waiting_timer, _waiting.front().deadline);
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,108 @@
+// One worker of a client: keeps a session to the server up (connect, retry with back-off), and
+// starts the flows that are dealt to it. The first one owns the local listeners and deals: a
+// connection goes to the workers with a live session in turn; while there is none it waits, as long
+// as CHISEL_SSH_WAIT allows, and is then closed.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/engine/backoff.hh"
+#include "core/engine/client_session.hh"
+#include "core/engine/listener.hh"
+#include "core/engine/remote.hh"
+#include "core/http/upgrade.hh"
+
+namespace burin::engine {
+
+class client_worker;
+
+// A forward remote with its listening socket.
+struct entry {
+    remote what;
+    int descriptor = -1;
+};
+// Binds the local port; an error text for a person, or empty.
+std::string open_entry(entry&);
+
+// What all workers of a client share; read-only after prepare() but for the atomics.
+struct client_shared {
+    const client_settings* settings = nullptr;
+    logger* log = nullptr;
+    http::server_url url;
+    ssh::settings transport;
+    std::vector<std::unique_ptr<client_worker>>* clients = nullptr;
+    std::function<void(int)> finish;
+    relay::socket_hook prepare_socket;  // keeps the session's socket out of the tunnel
+    std::atomic<std::uint32_t> flow_numbers{0};
+
+    // Reads the URL and the credentials; an error text for a person, or empty.
+    std::string prepare();
+};
+
+class client_worker final : public resident, public client_session_owner {
+  public:
+    client_worker(worker&, client_shared&);
+    ~client_worker() override;
+
+    // ---- on the worker's thread ----
+    void connect() noexcept;
+    // SIGHUP: does not wait for the rest of the back-off.
+    void retry_now() noexcept;
+    // The first worker: takes the listening sockets.
+    void listen(const std::vector<entry>&);
+    // Starts a flow for an accepted connection (dealt to this worker), or gives it back when the
+    // session is gone.
+    void take(int descriptor, std::size_t entry_index) noexcept;
+    // The first worker: a session came up somewhere.
+    void serve_waiting() noexcept;
+
+    // Any thread.
+    bool live() const noexcept { return _live.load(std::memory_order_relaxed); }
+
+    // ---- resident ----
+    void leave() noexcept override;
+    void report(std::string& into) const override;
+
+  private:
+    struct gate;  // a listener and its remote
+    struct waiting {
+        int descriptor;
+        std::size_t entry_index;
+        ring::microseconds_t deadline;
+    };
+
+    // ---- client_session_owner ----
+    void on_session_ready(ring::microseconds_t latency) noexcept override;
+    void on_session_ended(std::string_view error) noexcept override;
+    void log(bool debug, std::string_view text) noexcept override;
+
+    void on_dialled(relay::dial&) noexcept;
+    void failed(std::string_view error) noexcept;
+    void on_retry(ring::microseconds_t) noexcept;
+    void on_waiting_expired(ring::microseconds_t) noexcept;
+    void on_accepted(int descriptor, std::size_t entry_index) noexcept;
+    client_worker* next_live() noexcept;
+    bool first() const noexcept { return _worker.index() == 0; }
+
+    worker& _worker;
+    client_shared& _shared;
+    std::unique_ptr<relay::dialer> _dialer;
+    relay::member_dial<&client_worker::on_dialled> _dial{this};
+    ring::member_timer<&client_worker::on_retry> _retry{this};
+    ring::member_timer<&client_worker::on_waiting_expired> _waiting_timer{this};
+    backoff _backoff;
+    client_session* _session = nullptr;
+    ring::microseconds_t _connect_deadline = 0, _ready_since = 0;
+    std::deque<waiting> _waiting;
+    std::vector<std::unique_ptr<gate>> _gates;
+    std::vector<std::string> _targets;  // by entry: what a channel names
+    std::atomic<bool> _live{false};
+    std::size_t _turn = 0;
+    bool _leaving = false;
+};
+
+}  // namespace burin::engine

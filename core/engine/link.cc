@@ -1,0 +1,498 @@
+#include "core/engine/link.hh"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace burin::engine {
+
+namespace {
+
+// Everything a stranger can make us hold before login, in bytes (the transport keeps its own,
+// smaller limits).
+constexpr std::size_t early_bytes = 64 * 1024;
+// One receive before login: small, so that strangers do not walk through the blocks.
+constexpr std::uint32_t early_receive_bytes = 16 * 1024;
+// Go's SSH writer makes messages of at most this; many small packets share one (docs/wire.md
+// section 3.3).
+constexpr std::size_t go_message_bytes = 4096;
+// WebSocket messages stay well below the 512 KiB that Go accepts (docs/wire.md section 3.1).
+constexpr std::size_t seal_bytes = 480 * 1024;
+
+}  // namespace
+
+link::link(worker& w, int descriptor, ssh::role role, const link_options& options)
+    : _worker(w), _descriptor(descriptor), _role(role), _options(options) {
+    ++_worker.load;
+    _worker.add(*this);
+    arm_receive();
+}
+
+link::~link() {
+    _worker.forget(*this);
+    if (_arena != nullptr) _worker.arenas().give_back(_arena);
+    _worker.remove(*this);
+    --_worker.load;
+}
+
+// ---- in ----
+
+void link::arm_receive() noexcept {
+    if (_ended || _receive.in_flight) return;
+    ring::buffer_group& group = _worker.session_buffers();
+    bool early = _transport == nullptr || !_transport->authenticated();
+    _worker.ring().receive_select(_receive, _descriptor, group.id(),
+                                  early ? early_receive_bytes : group.bytes());
+}
+
+void link::on_received(ring::completion c) noexcept {
+    ring::buffer buffer;
+    if (c.has_buffer()) buffer = _worker.session_buffers().take(c);
+    if (_ended) return retire();
+    if (c.result > 0) {
+        ++_counters.receives;
+        _counters.received_bytes += static_cast<std::uint64_t>(c.result);
+        take(std::move(buffer), static_cast<std::uint32_t>(c.result));
+    } else if (c.result == -ENOBUFS) {
+        _worker.session_buffers().ran_out();
+    } else if (c.result == 0) {
+        end(end_of_stream);
+    } else if (c.result != -EAGAIN && c.result != -EINTR) {
+        end(std::strerror(-c.result));
+    }
+    if (!_ended) _worker.wake(*this);  // the flush arms the next receive
+}
+
+void link::take(ring::buffer buffer, std::uint32_t bytes) noexcept {
+    std::byte* data = buffer.data();
+    _in_receive = true;
+    if (_framing == framing::head) {
+        take_head({data, bytes});
+    } else {
+        // What the last receive left goes right in front of the new bytes: payload first, then the
+        // cut frame header.
+        const std::byte* rest = _run;
+        std::size_t rest_bytes = static_cast<std::size_t>(_run_end - _run);
+        std::size_t rest_run = _carry_run;
+        if (!_carry.empty()) {
+            rest = _carry.data();
+            rest_bytes = _carry.size();
+        }
+        if (rest_bytes > _worker.session_buffers().headroom()) {
+            end("packet larger than allowed");
+        } else {
+            std::byte* start = data - rest_bytes;
+            if (rest_bytes > 0) std::memcpy(start, rest, rest_bytes);
+            _carry.clear();
+            _block = std::move(buffer);
+            _run = start;
+            _run_end = start + rest_run;
+            process(_run_end, data + bytes);
+        }
+    }
+    _in_receive = false;
+    if (_ended) _block.reset();
+}
+
+// `raw`: bytes as they came; the run in front of them is payload that waits for the rest of its
+// packet.
+void link::process(std::byte* raw, std::byte* raw_end) noexcept {
+    if (_framing == framing::native) {
+        _run_end = raw_end;
+        raw = raw_end;
+        _run += _transport->receive({_run, _run_end});
+        return keep_rest(raw, raw_end);
+    }
+    http::websocket_reader::run run{_run, _run_end};
+    while (!_ended) {
+        auto status = _reader->advance(run, raw, raw_end);
+        run.begin += _transport->receive({run.begin, run.end});
+        if (status == http::websocket_status::ready) continue;
+        bytes_view reply = _reader->take_reply();
+        _raw_out.insert(_raw_out.end(), reply.begin(), reply.end());
+        if (status == http::websocket_status::closed) return end("websocket closed by the peer");
+        if (status == http::websocket_status::failed) return end(_reader->error());
+        break;
+    }
+    _run = run.begin;
+    _run_end = run.end;
+    keep_rest(raw, raw_end);
+}
+
+void link::keep_rest(std::byte* raw, std::byte* raw_end) noexcept {
+    if (_ended) return;
+    auto payload = static_cast<std::size_t>(_run_end - _run);
+    auto header = static_cast<std::size_t>(raw_end - raw);
+    if (payload + header == 0) {
+        _block.reset();
+        _run = _run_end = nullptr;
+        _carry_run = 0;
+        return;
+    }
+    // Side by side, so that the next receive moves them as one.
+    if (header > 0 && raw != _run_end) {
+        std::memmove(_run_end, raw, header);
+    }
+    _carry_run = payload;
+    if (_transport->authenticated()) {
+        _run_end = _run + payload + header;
+        return;
+    }
+    // A stranger holds no block: what is cut waits in memory of its own.
+    if (payload + header > early_bytes) return end("too much data before authentication");
+    _carry.assign(_run, _run + payload + header);
+    _block.reset();
+    _run = _run_end = nullptr;
+}
+
+void link::take_head(bytes_view bytes) noexcept {
+    if (_carry.size() + bytes.size() > early_bytes) return end("too much data before the upgrade");
+    _carry.insert(_carry.end(), bytes.begin(), bytes.end());
+    while (!_ended && _framing == framing::head && !_close_after_send && !_carry.empty()) {
+        std::size_t used = on_head(_carry);
+        if (used == 0 && _framing == framing::head) return;
+        _carry.erase(_carry.begin(), _carry.begin() + static_cast<std::ptrdiff_t>(used));
+    }
+    if (_ended || _framing == framing::head || _carry.empty()) return;
+    // Bytes behind the head: the same path as received ones, from memory of their own.
+    byte_vector rest = std::move(_carry);
+    _carry.clear();
+    _carry_run = 0;
+    _run = rest.data();
+    _run_end = rest.data();
+    process(rest.data(), rest.data() + rest.size());
+    if (_run != nullptr && !_ended) {  // logged in within these bytes: the rest must outlive `rest`
+        _carry.assign(_run, _run_end);
+        _run = _run_end = nullptr;
+    }
+}
+
+void link::become(framing f, const ssh::settings& settings, ssh::dialect dialect,
+                  bool superframes) noexcept {
+    _framing = f;
+    _superframes = superframes;
+    if (f == framing::websocket)
+        _reader = std::make_unique<http::websocket_reader>(_role == ssh::role::server
+                                                               ? http::websocket_role::server
+                                                               : http::websocket_role::client);
+    _transport = std::make_unique<ssh::transport>(settings, _role, dialect, *this);
+    _connection = std::make_unique<ssh::connection>(*_transport, *this, _worker.budget(),
+                                                    _worker.pieces(), _options.limits);
+    _worker.wake(*this);
+}
+
+// ---- transport and connection events ----
+
+void link::on_message(bytes_span payload) noexcept {
+    _connection->receive(payload, _block);
+}
+void link::on_failure(std::string_view why) {
+    end(why);
+}
+void link::on_log(ssh::log_level level, std::string_view text) {
+    log(level == ssh::log_level::debug, text);
+}
+void link::on_pending() noexcept {
+    if (!_flushing) _worker.wake(*this);
+}
+void link::on_violation(std::string_view rule) noexcept {
+    end(rule);
+}
+
+bool link::answer(const ssh::global_request& request) noexcept {
+    if (request.name == "ping") {
+        if (request.want_reply) _connection->reply(true, as_bytes("pong"));
+        return true;
+    }
+    if (request.name == "keepalive@openssh.com") {
+        if (request.want_reply) _connection->reply(false, {});
+        return true;
+    }
+    return false;
+}
+
+void link::on_request_reply(bool success, bytes_view payload) noexcept {
+    if (_other_requests > 0) {  // replies come in the order of the requests; config is the first
+        --_other_requests;
+        return on_other_reply(success, payload);
+    }
+    if (!_ping_waiting) return;  // unsolicited: ignored
+    if (!payload.empty() && as_text(payload) != "pong") return end("strange ping response");
+    _ping_waiting = false;
+    _last_latency = _worker.now() - _ping_sent;
+    if (_options.keepalive > 0)
+        _worker.timers().arm(_keepalive, _worker.now() + _options.keepalive);
+}
+
+void link::on_keepalive(ring::microseconds_t now) noexcept {
+    if (_ended) return;
+    if (_ping_waiting) return end("ping timeout");
+    _ping_waiting = true;
+    _ping_sent = now;
+    _connection->request(_transport->is_native() ? "keepalive@openssh.com" : "ping", {});
+    on_ping_sent();
+    _worker.timers().arm(_keepalive, now + _options.ping_timeout);
+}
+
+void link::set_ready() noexcept {
+    _ready = true;
+    _deadline.disarm();
+    if (_options.keepalive > 0)
+        _worker.timers().arm(_keepalive, _worker.now() + _options.keepalive);
+}
+
+void link::deadline(ring::microseconds_t at, std::string_view why) noexcept {
+    _deadline_why = why;
+    _worker.timers().arm(_deadline, at);
+}
+
+void link::on_deadline(ring::microseconds_t) noexcept {
+    end(_deadline_why);
+}
+
+// ---- out ----
+
+void link::send_raw(std::string_view text) noexcept {
+    auto bytes = as_bytes(text);
+    _raw_out.insert(_raw_out.end(), bytes.begin(), bytes.end());
+    _worker.wake(*this);
+}
+
+// Room for packets inside the framing. Superframes: one message around everything. Go: a message
+// for each large packet, one for each group of small ones. Native: no framing.
+std::byte* link::room(std::size_t bytes) noexcept {
+    if (_framing == framing::websocket) {
+        bool grouped = _superframes || bytes <= go_message_bytes;
+        if (_message != 0 &&
+            (!grouped || (!_superframes && _sealed - _message + bytes > go_message_bytes)))
+            close_message();
+        if (_sealed + bytes + http::max_frame_header > seal_bytes) return nullptr;
+        if (_message == 0) open_message();
+    } else if (_sealed + bytes > seal_bytes) {
+        return nullptr;
+    }
+    return _arena + _sealed;
+}
+
+void link::commit(std::size_t bytes) noexcept {
+    _sealed += bytes;
+}
+
+void link::open_message() noexcept {
+    // The header's size depends on what will follow; the gap is closed (or filled) by
+    // close_message().
+    _sealed += http::max_frame_header;
+    _message = _sealed;
+}
+
+void link::close_message() noexcept {
+    if (_message == 0) return;
+    std::size_t payload = _sealed - _message;
+    std::size_t start = _message - http::max_frame_header;
+    _message = 0;
+    if (payload == 0) {
+        _sealed = start;
+        return;
+    }
+    std::byte header[http::max_frame_header];
+    std::size_t size =
+        http::write_frame_header(header, http::opcode::binary, payload, _role == ssh::role::client);
+    std::size_t gap = http::max_frame_header - size;
+    if (start == 0 ||
+        start == _sent) {  // nothing in front: the bytes before the header are skipped
+        std::memcpy(_arena + start + gap, header, size);
+        _sent = start + gap;
+        return;
+    }
+    if (payload <= go_message_bytes || payload < start - _sent) {
+        std::memmove(_arena + start + size, _arena + start + http::max_frame_header, payload);
+        std::memcpy(_arena + start, header, size);
+        _sealed -= gap;
+        return;
+    }
+    std::memmove(_arena + _sent + gap, _arena + _sent, start - _sent);
+    std::memcpy(_arena + start + gap, header, size);
+    _sent += gap;
+}
+
+void link::seal_control() noexcept {
+    while (_transport->control_pending()) {
+        // Small packets share a message; a packet that is larger than such a message gets one of
+        // its own.
+        std::size_t written = 0;
+        std::size_t most = seal_bytes;
+        if (_framing == framing::websocket && !_superframes) most = go_message_bytes;
+        for (std::size_t wanted : {most, seal_bytes}) {
+            if (wanted > most) close_message();
+            std::size_t used = _message == 0 ? 0 : _sealed - _message;
+            std::size_t ask = wanted > used && _message != 0 ? wanted - used : wanted;
+            std::size_t overhead = _message == 0 ? http::max_frame_header : 0;
+            if (_sealed + overhead + 64 > seal_bytes) return;
+            ask = std::min(ask, seal_bytes - _sealed - overhead);
+            if (_framing == framing::websocket && _message == 0) open_message();
+            written = _transport->seal_control({_arena + _sealed, ask});
+            if (written > 0) break;
+            close_message();
+        }
+        if (written == 0) return;
+        _sealed += written;
+    }
+}
+
+void link::seal() noexcept {
+    _sealed = _sent = _message = 0;
+    if (!_raw_out.empty()) {
+        std::size_t part = std::min(_raw_out.size(), seal_bytes / 2);
+        std::memcpy(_arena, _raw_out.data(), part);
+        _raw_out.erase(_raw_out.begin(), _raw_out.begin() + static_cast<std::ptrdiff_t>(part));
+        _sealed = part;
+    }
+    if (_transport == nullptr || !_raw_out.empty()) return;
+    if (_connection != nullptr) _connection->flush_adjusts();
+    seal_control();
+    if (_connection != nullptr && !_transport->control_pending() && !_ended) {
+        _connection->flush_data(*this);
+        seal_control();  // EOF and CLOSE behind the last byte
+    }
+    close_message();
+}
+
+void link::flush() noexcept {
+    if (_retired) return;
+    _flushing = true;
+    if (!_send.in_flight) {
+        bool something = !_raw_out.empty() ||
+                         (_transport != nullptr && _transport->control_pending()) ||
+                         (_connection != nullptr && _connection->pending());
+        if (something) {
+            if (_arena == nullptr) _arena = _worker.arenas().take();
+            if (_arena != nullptr) {
+                seal();
+                arm_send();
+            } else {
+                _worker.wake(*this);  // every arena is in use: the next turn tries again
+            }
+        }
+    }
+    if (_connection != nullptr && !_ended) _connection->tell_sendable();
+    // Payload that could not be sealed keeps no receive buffer when those run short.
+    if (_connection != nullptr && _connection->queued_bytes() > 0) {
+        ring::buffer_group& group = _worker.relays().buffers;
+        if (group.held() > group.count() / 2) _connection->own_queued();
+    }
+    if (!_ended && !_close_after_send) arm_receive();
+    _flushing = false;
+    if (!_send.in_flight) {
+        if (_close_after_send && _raw_out.empty()) end("");
+        if (_connection != nullptr && !_ended && _connection->pending()) _worker.wake(*this);
+    }
+    if (_ended) {
+        _said_last = true;
+        retire();
+    }
+}
+
+void link::arm_send() noexcept {
+    if (_sent >= _sealed) {
+        if (_arena != nullptr) _worker.arenas().give_back(_arena);
+        _arena = nullptr;
+        _sent = _sealed = 0;
+        return;
+    }
+    _worker.ring().send(_send, _descriptor, {_arena + _sent, _sealed - _sent},
+                        _ended ? MSG_DONTWAIT : 0);
+}
+
+void link::on_sent(ring::completion c) noexcept {
+    if (c.result > 0) {
+        ++_counters.sends;
+        _counters.sent_bytes += static_cast<std::uint64_t>(c.result);
+        _sent += static_cast<std::size_t>(c.result);
+    } else if (c.result != -EINTR && c.result != -EAGAIN) {
+        _sent = _sealed;
+        end(c.result == 0 ? "connection closed" : std::strerror(-c.result));
+    }
+    if (_ended && _said_last) _sent = _sealed;
+    arm_send();
+    if (!_send.in_flight && !_ended) _worker.wake(*this);
+    retire();
+}
+
+// ---- ends ----
+
+void link::end(std::string_view why) noexcept {
+    if (_ended) return;
+    _ended = true;
+    _ready = false;
+    _keepalive.disarm();
+    _deadline.disarm();
+    std::string reason(why);  // may lie in what is about to go
+    if (_connection != nullptr) _connection->lose();
+    on_ended(reason);
+    // The flush says a last word (a DISCONNECT, a Close frame) as far as the socket takes it; a
+    // send that already waits for the socket is given up.
+    if ((_receive.in_flight || _send.in_flight) && !_cancel.in_flight)
+        _worker.ring().cancel(_cancel, _descriptor);
+    _worker.wake(*this);
+}
+
+void link::on_cancelled(ring::completion) noexcept {
+    if (_receive.in_flight || _send.in_flight) {
+        _worker.ring().cancel(_cancel, _descriptor);
+        return;
+    }
+    retire();
+}
+
+void link::release() noexcept {
+    --_flows;
+    if (_ended) retire();
+}
+
+void link::retire() noexcept {
+    if (_retired || !_ended || !_said_last || _flows > 0) return;
+    if (_receive.in_flight || _send.in_flight || _cancel.in_flight) return;
+    _retired = true;
+    _block.reset();
+    _worker.ring().close_quietly(_descriptor);
+    _worker.dispose(std::unique_ptr<disposable>(this));
+}
+
+void link::on_flow_open(const relay::socket_relay&) noexcept {}
+void link::on_flow_closed(const relay::socket_relay&) noexcept {
+    release();
+}
+void link::on_flow_refused(const relay::socket_relay&, std::string_view) noexcept {}
+
+void link::report(std::string& into) const {
+    auto mean = [](std::uint64_t bytes, std::uint64_t times) {
+        return times == 0 ? 0 : bytes / times;
+    };
+    into += fmt::format(
+        "{}: received={} in {} mean={} sent={} in {} mean={} unsent={} latency-us={}\n", describe(),
+        _counters.received_bytes, _counters.receives,
+        mean(_counters.received_bytes, _counters.receives), _counters.sent_bytes, _counters.sends,
+        mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency);
+    if (_connection == nullptr) return;
+    const ssh::connection_counters& c = _connection->counters();
+    into +=
+        fmt::format("{}: channels={} opened={} refused={} queued={} dropped={} adjusts={}\n",
+                    describe(), _connection->open_channels(), c.channels_opened, c.channels_refused,
+                    _connection->queued_bytes(), c.dropped_bytes, c.adjusts_sent);
+    for (const ssh::channel* ch : _connection->channels()) {
+        if (ch == nullptr) continue;
+        into += fmt::format(
+            "{}: channel {}: sent={} received={} credit={} window={} left={} queued={} stalls={}\n",
+            describe(), ch->local, ch->bytes_sent, ch->bytes_received, ch->send_credit, ch->window,
+            ch->receive_left, ch->queue.bytes(), ch->stalls);
+    }
+}
+
+bool link::close_means_eof() const noexcept {
+    return _peer_is_go && (_peer_never_sends_eof || !_connection->peer_sends_eof());
+}
+
+}  // namespace burin::engine

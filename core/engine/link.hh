@@ -1,0 +1,179 @@
+// One session's connection to its peer, from accepted (or connected) socket to channels: HTTP head,
+// WebSocket frames, SSH transport, SSH connection, on one socket of one worker. server_session and
+// client_session say what happens on top.
+//
+//   in:  a receive fills a block; the WebSocket reader finds runs of payload in it; the transport
+//   opens packets in place;
+//        the connection hands payload to relays, which hold the block until their socket took it.
+//   out: flush() seals control messages, then payload, into one arena, framed; one send is in
+//   flight at a time, so what
+//        waits stays on its channel, unsealed, and order is decided as late as possible.
+//
+// A link owns its descriptor and frees itself through its worker after on_ended(), when nothing is
+// pending in the ring and its last flow is gone.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/engine/worker.hh"
+#include "core/http/websocket.hh"
+#include "core/relay/socket_relay.hh"
+#include "core/ssh/connection.hh"
+#include "core/ssh/transport.hh"
+
+namespace burin::engine {
+
+// Why a session ended whose peer just closed its connection; nothing went wrong.
+inline constexpr std::string_view end_of_stream = "EOF";
+
+struct link_counters {
+    std::uint64_t receives = 0, received_bytes = 0, sends = 0, sent_bytes = 0;
+};
+
+struct link_options {
+    ring::microseconds_t keepalive = 25 * ring::second;     // 0: none
+    ring::microseconds_t ping_timeout = 25 * ring::second;  // for the answer
+    ssh::connection_limits limits;
+};
+
+class link : public turn_member,
+             public disposable,
+             public resident,
+             public ssh::transport_events,
+             public ssh::connection_events,
+             public ssh::packet_sink,
+             public relay::flow_observer {
+  public:
+    link(worker&, int descriptor, ssh::role, const link_options&);
+    ~link() override;
+
+    void flush() noexcept override;
+    // Ends the session; the first reason given is the one that is told. Safe from anywhere on the
+    // worker.
+    void end(std::string_view why) noexcept;
+    bool ended() const noexcept { return _ended; }
+    bool ready() const noexcept { return _ready && !_ended; }
+    std::uint32_t flows() const noexcept { return _flows; }
+    ssh::connection& channels() noexcept { return *_connection; }
+    worker& home() noexcept { return _worker; }
+    // A report of this session for a person, one line a session and one a channel.
+    void report(std::string& into) const override;
+    void leave() noexcept override { end(""); }
+
+    // ---- packet_sink ----
+    std::byte* room(std::size_t bytes) noexcept override;
+    void commit(std::size_t bytes) noexcept override;
+
+    // ---- flow_observer ----
+    void on_flow_open(const relay::socket_relay&) noexcept override;
+    void on_flow_closed(const relay::socket_relay&) noexcept override;
+    void on_flow_refused(const relay::socket_relay&, std::string_view why) noexcept override;
+    bool close_means_eof() const noexcept override;
+    // A flow that has no relay yet (a dial under way) keeps the link alive as well.
+    void hold() noexcept { ++_flows; }
+    void release() noexcept;
+
+  protected:
+    // ---- what the two kinds of session say ----
+    // All bytes of the HTTP head so far; returns how many were used up, or 0 for more. May call
+    // become() or end().
+    virtual std::size_t on_head(bytes_view) noexcept = 0;
+    // Logged in and configured: channels may be opened.
+    virtual void on_ended(std::string_view why) noexcept = 0;
+    virtual void on_ping_sent() noexcept {}
+    virtual void log(bool debug, std::string_view text) noexcept = 0;
+    virtual std::string describe() const { return {}; }
+
+    enum class framing { head, native, websocket };
+    // The head is over: what follows is SSH, framed like this. `superframes`: the peer takes many
+    // packets in a message.
+    void become(framing, const ssh::settings&, ssh::dialect, bool superframes) noexcept;
+    // Bytes outside of SSH (the HTTP head), sent before anything else.
+    void send_raw(std::string_view) noexcept;
+    // Sends what is pending, then closes.
+    void finish_raw() noexcept { _close_after_send = true; }
+    // From now on channels may be opened, pings go out.
+    void set_ready() noexcept;
+    // Fails the session when set_ready() was not called by then.
+    void deadline(ring::microseconds_t at, std::string_view why) noexcept;
+
+    // ---- transport_events, connection_events ----
+    void on_message(bytes_span payload) noexcept override;
+    void on_failure(std::string_view why) override;
+    void on_log(ssh::log_level level, std::string_view text) override;
+    void on_pending() noexcept override;
+    void on_violation(std::string_view rule) noexcept override;
+    void on_request_reply(bool success, bytes_view payload) noexcept override;
+    // Answers what every session answers (ping, keepalive); false: not one of those.
+    bool answer(const ssh::global_request&) noexcept;
+    // Replies to other requests than pings.
+    virtual void on_other_reply(bool success, bytes_view payload) noexcept {
+        (void)success, (void)payload;
+    }
+
+    worker& _worker;
+    const int _descriptor;
+    const ssh::role _role;
+    link_options _options;
+    std::unique_ptr<ssh::transport> _transport;
+    std::unique_ptr<ssh::connection> _connection;
+    bool _peer_is_go = false;
+    bool _peer_never_sends_eof = false;  // Go up to 1.11
+    std::uint32_t _other_requests =
+        0;  // want_reply requests of ours that are not pings, not yet answered
+    link_counters _counters;
+
+  private:
+    void arm_receive() noexcept;
+    void on_received(ring::completion) noexcept;
+    void take(ring::buffer, std::uint32_t bytes) noexcept;
+    void take_head(bytes_view) noexcept;
+    void process(std::byte* raw, std::byte* raw_end) noexcept;
+    void keep_rest(std::byte* raw, std::byte* raw_end) noexcept;
+    void arm_send() noexcept;
+    void on_sent(ring::completion) noexcept;
+    void on_cancelled(ring::completion) noexcept;
+    void seal() noexcept;
+    void seal_control() noexcept;
+    void open_message() noexcept;
+    void close_message() noexcept;
+    void retire() noexcept;
+    void on_keepalive(ring::microseconds_t) noexcept;
+    void on_deadline(ring::microseconds_t) noexcept;
+
+    ring::member_op<&link::on_received> _receive{this};
+    ring::member_op<&link::on_sent> _send{this};
+    ring::member_op<&link::on_cancelled> _cancel{this};
+    ring::member_timer<&link::on_keepalive> _keepalive{this};
+    ring::member_timer<&link::on_deadline> _deadline{this};
+    std::string _deadline_why;
+
+    // ---- in ----
+    framing _framing = framing::head;
+    std::unique_ptr<http::websocket_reader> _reader;
+    ring::buffer _block;        // where run and rest lie, while there are any
+    std::byte* _run = nullptr;  // payload of SSH not yet taken
+    std::byte* _run_end = nullptr;
+    byte_vector _carry;          // the same, before authentication: small and of its own
+    std::size_t _carry_run = 0;  // of it, payload; the others are bytes of a cut frame header
+    bool _in_receive = false;
+
+    // ---- out ----
+    std::byte* _arena = nullptr;
+    std::size_t _sealed = 0;   // bytes in the arena
+    std::size_t _sent = 0;     // of them, gone
+    std::size_t _message = 0;  // where the open WebSocket message's payload begins; 0: none
+    bool _superframes = false;
+    bool _close_after_send = false;
+    byte_vector _raw_out;  // HTTP, WebSocket control frames
+
+    std::uint32_t _flows = 0;
+    bool _ready = false, _ended = false, _said_last = false, _retired = false, _flushing = false;
+    bool _ping_waiting = false;
+    ring::microseconds_t _ping_sent = 0;
+    ring::microseconds_t _last_latency = 0;
+};
+
+}  // namespace burin::engine

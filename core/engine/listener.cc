@@ -1,0 +1,92 @@
+#include "core/engine/listener.hh"
+
+#include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace burin::engine {
+
+namespace {
+// Long enough that a worker without descriptors is idle, short enough that nobody waits noticeably
+// for a freed one.
+constexpr ring::microseconds_t pause = 100 * ring::millisecond;
+constexpr int backlog = 4096;
+}  // namespace
+
+int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
+    std::string where =
+        fmt::format("{}:{}", host.find(':') == host.npos ? host : "[" + host + "]", port);
+    addrinfo hints{}, *found = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    if (int e = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); e != 0) {
+        error = fmt::format("listen tcp {}: {}", where, gai_strerror(e));
+        return -1;
+    }
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1;
+    // Inherited by every accepted socket.
+    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+                setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0;
+    int idle = 15;
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle);
+    good = good && bind(fd, found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd, backlog) == 0;
+    int e = errno;
+    freeaddrinfo(found);
+    if (good) return fd;
+    if (fd >= 0) ::close(fd);
+    error = fmt::format("listen tcp {}: bind: {}", where, relay::errno_words(e));
+    return -1;
+}
+
+relay::endpoint peer_of(int descriptor) {
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+    return relay::endpoint::from(reinterpret_cast<sockaddr*>(&address), size)
+        .value_or(relay::endpoint{});
+}
+
+listener::listener(worker& w, int descriptor, void* owner, function accepted)
+    : _worker(w), _descriptor(descriptor), _owner(owner), _accepted(accepted) {
+    _worker.ring().accept(_accept, _descriptor);
+}
+
+listener::~listener() {
+    ::close(_descriptor);
+}
+
+bool listener::stop() noexcept {
+    _stopping = true;
+    _resume.disarm();
+    if (_accept.in_flight && !_cancel.in_flight) _worker.ring().cancel(_cancel, _descriptor);
+    return !_accept.in_flight && !_cancel.in_flight;
+}
+
+void listener::on_accepted(ring::completion c) noexcept {
+    if (c.result >= 0) {
+        if (_stopping)
+            ::close(c.result);
+        else
+            _accepted(_owner, c.result);
+    }
+    if (c.more() || _stopping) return;
+    if (c.result == -EMFILE || c.result == -ENFILE || c.result == -ENOBUFS || c.result == -ENOMEM) {
+        ++_pauses;
+        _worker.timers().arm(_resume, _worker.now() + pause);
+        return;
+    }
+    _worker.ring().accept(_accept, _descriptor);
+}
+
+void listener::on_resume(ring::microseconds_t) noexcept {
+    if (!_stopping && !_accept.in_flight) _worker.ring().accept(_accept, _descriptor);
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,164 @@
+#include "core/engine/server.hh"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "core/engine/listener.hh"
+#include "core/engine/server_session.hh"
+#include "core/engine/supervisor.hh"
+#include "core/ssh/authentication_policy.hh"
+#include "core/ssh/authorized_keys.hh"
+#include "crypto/host_key.hh"
+#include "crypto/public_key.hh"
+
+namespace burin::engine {
+
+namespace {
+
+// Connections before login: from `early_drop_from` on new ones are dropped at random, ever more
+// often, all of them at the limit (as OpenSSH's MaxStartups does), so that a flood leaves good
+// clients a chance.
+constexpr std::uint32_t early_limit = 1024, early_drop_from = 512;
+
+// The one listener: on worker 0, deals to the worker with the fewest sessions.
+class front final : public resident {
+  public:
+    front(worker& home, int descriptor, server_shared& shared,
+          std::vector<std::unique_ptr<worker>>& workers)
+        : _home(home),
+          _shared(shared),
+          _workers(workers),
+          _listener(home, descriptor, this,
+                    [](void* self, int fd) noexcept { static_cast<front*>(self)->deal(fd); }) {
+        home.add(*this);
+    }
+    ~front() override { _home.remove(*this); }
+
+    void leave() noexcept override {
+        _listener.stop();
+        _home.remove(*this);
+    }
+    void report(std::string& into) const override {
+        into += fmt::format("listener: before-login={} early-drops={} pauses={}\n",
+                            _shared.unauthenticated.load(), _drops, _listener.pauses());
+    }
+
+  private:
+    void deal(int fd) noexcept {
+        std::uint32_t early = _shared.unauthenticated.load(std::memory_order_relaxed);
+        if (early >= early_drop_from) {
+            std::uint32_t span = early_limit - early_drop_from;
+            if (early >= early_limit || _random() % span < early - early_drop_from) {
+                ++_drops;
+                if ((_drops & (_drops - 1)) == 0)
+                    _shared.log->line(fmt::format(
+                        "server: too many connections before login: {} dropped so far", _drops));
+                ::close(fd);
+                return;
+            }
+        }
+        relay::endpoint peer = peer_of(fd);
+        auto best = std::min_element(_workers.begin(), _workers.end(), [](auto& a, auto& b) {
+            return a->load.load(std::memory_order_relaxed) <
+                   b->load.load(std::memory_order_relaxed);
+        });
+        worker& w = **best;
+        if (&w == &_home) return server_session::start(w, _shared, fd, peer);
+        w.post([this, fd, peer](worker& self) { server_session::start(self, _shared, fd, peer); });
+    }
+
+    worker& _home;
+    server_shared& _shared;
+    std::vector<std::unique_ptr<worker>>& _workers;
+    std::uint64_t _drops = 0;
+    std::minstd_rand _random{std::random_device{}()};
+    listener _listener;
+};
+
+bool add_logins(const server_settings& s, ssh::login_policy& policy, logger& log,
+                std::string& error) {
+    if (!s.auth.empty()) {
+        std::size_t colon = s.auth.find(':');
+        if (colon == std::string::npos) {
+            error = "invalid auth string, expected <user>:<pass>";
+            return false;
+        }
+        policy.add_user(s.auth.substr(0, colon), crypto::secret_string(s.auth.substr(colon + 1)));
+    }
+    if (s.authorized_keys.empty()) return true;
+    policy.close();
+    std::ifstream file(s.authorized_keys);
+    if (!file) {
+        error = fmt::format("cannot read --authorized-keys {}: {}", s.authorized_keys,
+                            relay::errno_words(errno));
+        return false;
+    }
+    std::stringstream text;
+    text << file.rdbuf();
+    ssh::authorized_keys_reading reading = ssh::parse_authorized_keys(text.str());
+    for (const std::string& note : reading.notes)
+        log.line(fmt::format("server: {}: {}", s.authorized_keys, escape(note)));
+    policy.add_keys(std::move(reading.keys));
+    return true;
+}
+
+}  // namespace
+
+int run_server(const server_settings& s) {
+    logger log;
+    auto fail = [&log](const std::string& why) {
+        log.line(why);
+        return 1;
+    };
+    crypto::host_key_reading key;
+    if (!s.keyfile.empty())
+        key = crypto::load_host_key(s.keyfile);
+    else if (!s.key.empty())
+        key.key = crypto::host_key::from_seed(s.key);
+    else
+        key.key = crypto::host_key::generate();
+    if (!key.key) return fail(key.error);
+
+    ssh::login_policy policy;
+    std::string error;
+    if (!add_logins(s, policy, log, error)) return fail(error);
+
+    server_shared shared;
+    shared.settings = &s;
+    shared.log = &log;
+    shared.transport.host_key = &*key.key;
+    shared.transport.logins = &policy;
+
+    supervisor boss(log);
+    int descriptor = listen_on(s.host, s.port, error);
+    if (descriptor < 0) return fail(error);
+    try {
+        boss.start_workers(s.workers, s.worker());
+    } catch (const std::exception& e) {
+        ::close(descriptor);
+        return fail(e.what());
+    }
+    log.line(fmt::format("server: Fingerprint {}", crypto::fingerprint_sha256(key.key->blob())));
+    if (policy.open())
+        log.line(
+            "server: Warning: no --auth and no --authorized-keys: everyone who reaches this port "
+            "may use it");
+    else
+        log.line("server: User authentication enabled");
+    std::unique_ptr<front> entrance;
+    worker& first = *boss.workers().front();
+    first.post([&](worker& w) {
+        entrance = std::make_unique<front>(w, descriptor, shared, boss.workers());
+        log.line(fmt::format("server: Listening on http://{}:{}", s.host, s.port));
+    });
+    int status = boss.run();
+    entrance.reset();
+    return status;
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,270 @@
+#include "core/engine/server_session.hh"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/engine/byte_count.hh"
+#include "core/engine/config_request.hh"
+
+namespace burin::engine {
+
+// ---- a dial for a channel ----
+
+class server_session::dialling final : public ssh::channel_end {
+  public:
+    dialling(server_session& s, ssh::channel& c, relay::target t)
+        : _session(s), _channel(c), _target(std::move(t)) {
+        c.end = this;
+        _session.hold();
+        _session._worker.dialer().start(_dial, _target.host, _target.port);
+    }
+
+    // Nothing but the end of the session reaches a channel that was not accepted yet.
+    void on_confirmed() noexcept override {}
+    void on_refused(ssh::open_failure_reason, std::string_view) noexcept override {}
+    void on_data(bytes_span, const ring::buffer&) noexcept override {}
+    void on_eof() noexcept override {}
+    void on_sendable() noexcept override {}
+    void on_closed(ssh::close_cause) noexcept override {
+        _dial.cancel();
+        _session.release();
+        retire();
+    }
+
+  private:
+    struct grave final : disposable {
+        explicit grave(dialling* d) : body(d) {}
+        std::unique_ptr<dialling> body;
+    };
+
+    void on_dialled(relay::dial&) noexcept {
+        server_session& s = _session;
+        _channel.end = nullptr;
+        if (int descriptor = _dial.take_descriptor(); descriptor >= 0) {
+            relay::socket_relay::dialled(s._worker.relays(), *s._connection, s, descriptor,
+                                         _channel, ++s._flow_number);
+        } else {
+            s.log(true, fmt::format("conn#{}: {}", ++s._flow_number, _dial.text()));
+            s._connection->refuse(_channel, ssh::open_failure_reason::connect_failed, _dial.text());
+            s.release();
+        }
+        retire();
+    }
+
+    // Called from inside our own dial: freed at the end of the turn.
+    void retire() noexcept { _session._worker.dispose(std::make_unique<grave>(this)); }
+
+    server_session& _session;
+    ssh::channel& _channel;
+    relay::target _target;
+    relay::member_dial<&dialling::on_dialled> _dial{this};
+};
+
+// ---- life ----
+
+void server_session::start(worker& w, server_shared& shared, int descriptor,
+                           const relay::endpoint& peer) {
+    new server_session(w, shared, descriptor, peer);  // frees itself: see link
+}
+
+server_session::server_session(worker& w, server_shared& shared, int descriptor,
+                               const relay::endpoint& peer)
+    : link(w, descriptor, ssh::role::server, shared.settings->link_options()),
+      _shared(shared),
+      _peer(peer),
+      _started(w.now()) {
+    ++_shared.unauthenticated;
+    deadline(w.now() + shared.settings->login_timeout, "no login in time");
+}
+
+server_session::~server_session() {
+    if (_counted) --_shared.unauthenticated;
+}
+
+void server_session::log(bool debug, std::string_view text) noexcept {
+    if (debug && !_shared.settings->verbose) return;
+    if (_number == 0)
+        _shared.log->line(fmt::format("server: {}: {}", _peer.text(), text));
+    else
+        _shared.log->line(fmt::format("server: session#{}: {}", _number, text));
+}
+
+std::string server_session::describe() const {
+    return fmt::format("session#{} {} user={} remotes={}", _number, _peer.text(), _user, _remotes);
+}
+
+// ---- the head ----
+
+std::size_t server_session::on_head(bytes_view bytes) noexcept {
+    switch (http::detect(bytes)) {
+        case http::protocol::need_more: return 0;
+        case http::protocol::ssh:
+            if (_shared.transport.logins->open()) {
+                log(false,
+                    "refused a native SSH client: the server has no credentials "
+                    "(give it --auth or --authorized-keys)");
+                end("");
+                return 0;
+            }
+            _number = ++_shared.sessions;
+            become(framing::native, _shared.transport, ssh::dialect::native, false);
+            return 0;
+        case http::protocol::tls:
+            log(false, "refused a TLS client: this server speaks plain HTTP and SSH");
+            end("");
+            return 0;
+        default: return on_http(bytes);
+    }
+}
+
+std::size_t server_session::on_http(bytes_view bytes) noexcept {
+    http::server_decision d = _upgrade.feed(bytes);
+    if (d.what == http::server_decision::kind::need_more) return 0;
+    if (!d.log.empty()) log(false, d.log);
+    send_raw(d.response);
+    if (d.what == http::server_decision::kind::tunnel) {
+        _number = ++_shared.sessions;
+        log(true, fmt::format("Handshaking with {}...", _peer.text()));
+        become(framing::websocket, _shared.transport, ssh::dialect::chisel,
+               d.peer_features.has(http::feature::batch));
+        _peer_is_go = !d.peer_is_burin;
+    } else if (d.close) {
+        finish_raw();
+    }
+    return d.consumed;
+}
+
+// ---- login ----
+
+void server_session::on_authenticated(std::string_view user) {
+    _user = user;
+    if (_counted) {
+        _counted = false;
+        --_shared.unauthenticated;
+    }
+    if (_transport->is_native()) {
+        _configured = true;
+        set_ready();
+        _opened = true;
+        log(false, fmt::format("Open (user={} addr={} ssh)", _user, _peer.text()));
+        return;
+    }
+    deadline(_worker.now() + _shared.settings->config_timeout, "timeout waiting for configuration");
+}
+
+ssh::login_answer server_session::on_login_failure(std::string_view user, std::string_view method,
+                                                   unsigned attempt) {
+    log(false, fmt::format("Login failed for user \"{}\" ({}, {}, attempt {})", user, _peer.text(),
+                           method, attempt));
+    return ssh::login_answer::now;
+}
+
+void server_session::on_config(const ssh::global_request& request) noexcept {
+    log(true, "Verifying configuration");
+    auto config = parse_config(as_text(request.rest));
+    if (!config) {
+        _connection->reply(false, as_bytes("server: invalid config"));
+        return;
+    }
+    if (auto difference = version_difference(config->version, BURIN_VERSION); !difference.empty())
+        log(false, difference);
+    _peer_never_sends_eof = _peer_is_go && sends_no_eof(config->version);
+    for (const remote& r : config->remotes)
+        if (r.reverse) {
+            _connection->reply(false,
+                               as_bytes("server: Reverse port forwarding not enabled on server"));
+            return;
+        }
+    for (const remote& r : config->remotes) _remotes += (_remotes.empty() ? "" : ",") + r.text();
+    _connection->reply(true, {});
+    _configured = true;
+    _opened = true;
+    set_ready();
+    log(false,
+        fmt::format("Open (user={} addr={} remotes={})", _user, _peer.text(), escape(_remotes)));
+}
+
+void server_session::on_global_request(const ssh::global_request& request) noexcept {
+    if (!_configured) {
+        if (request.name != "config") {
+            _connection->reply(false, as_bytes("server: expecting config request"));
+            return end("expected a config request");
+        }
+        return on_config(request);
+    }
+    if (answer(request)) return;
+    log(true, fmt::format("Unknown request \"{}\"", escape(request.name)));
+    // Replies are matched by order: a native client waits for one, Go's ignores what it did not
+    // expect.
+    if (request.want_reply) _connection->reply(false, {});
+}
+
+// ---- channels ----
+
+void server_session::on_open(ssh::channel& c, const ssh::channel_open& open) noexcept {
+    std::optional<relay::target> target;
+    if (_transport->is_native()) {
+        if (open.type != "direct-tcpip")
+            return _connection->refuse(c, ssh::open_failure_reason::unknown_type,
+                                       "unknown channel type");
+        wire::reader r(open.rest);
+        std::string_view host = r.text();
+        std::uint32_t port = r.u32();
+        r.string();
+        r.u32();
+        if (r.done() && port > 0 && port < 65536) {
+            target.emplace();
+            target->host = host;
+            target->port = static_cast<std::uint16_t>(port);
+        }
+    } else {
+        if (!_configured)
+            return _connection->refuse(c, ssh::open_failure_reason::prohibited,
+                                       "not configured yet");
+        target = relay::parse_target(as_text(open.rest));
+    }
+    if (!target)
+        return _connection->refuse(c, ssh::open_failure_reason::connect_failed, "invalid target");
+    if (target->what == relay::target::kind::socks)
+        return _connection->refuse(c, ssh::open_failure_reason::prohibited,
+                                   "SOCKS5 is not enabled");
+    if (target->what == relay::target::kind::udp)
+        return _connection->refuse(c, ssh::open_failure_reason::prohibited,
+                                   "UDP is not available on this server");
+    new dialling(*this, c, std::move(*target));  // frees itself
+}
+
+void server_session::on_flow_open(const relay::socket_relay& r) noexcept {
+    ++_open_flows;
+    log(true, fmt::format("conn#{}: Open [{}/{}]", r.number(), _open_flows, _flow_number));
+}
+
+void server_session::on_flow_closed(const relay::socket_relay& r) noexcept {
+    --_open_flows;
+    if (_shared.settings->verbose) {
+        log(true, fmt::format("conn#{}: sent {} received {}", r.number(),
+                              byte_count(r.bytes_received()), byte_count(r.bytes_sent())));
+        log(true, fmt::format("conn#{}: Close [{}/{}]", r.number(), _open_flows, _flow_number));
+    }
+    release();
+}
+
+void server_session::on_ended(std::string_view why) noexcept {
+    if (_number == 0) {
+        if (!why.empty() && why != "EOF") log(true, why);
+        return;
+    }
+    auto seconds = static_cast<double>(_worker.now() - _started) / 1e6;
+    bool clean = why.empty() || why == "EOF";
+    std::string error = clean ? "" : fmt::format(" (error {})", why);
+    if (_opened)
+        log(false, fmt::format("Close (user={} addr={} duration={:.3f}s){}", _user, _peer.text(),
+                               seconds, error));
+    else if (clean)
+        log(true, "Closed connection");
+    else
+        log(false, fmt::format("Failed to handshake ({}): {}", _peer.text(), why));
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,73 @@
+// The server's side of one connection: finds out what the peer speaks (docs/wire.md section 4.1),
+// answers plain HTTP, lets a chisel session or a native SSH client in, and dials what their
+// channels ask for.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <string>
+
+#include "core/engine/link.hh"
+#include "core/engine/log.hh"
+#include "core/engine/settings.hh"
+#include "core/http/upgrade.hh"
+#include "core/relay/dialer.hh"
+#include "core/relay/target.hh"
+
+namespace burin::engine {
+
+// What all sessions of a server share, read-only but for the counters.
+struct server_shared {
+    const server_settings* settings = nullptr;
+    ssh::settings transport;
+    logger* log = nullptr;
+    std::atomic<std::uint32_t> sessions{0};         // numbers given
+    std::atomic<std::uint32_t> unauthenticated{0};  // connections before login
+};
+
+class server_session final : public link {
+  public:
+    // Takes an accepted descriptor; lives on the worker from then on.
+    static void start(worker&, server_shared&, int descriptor, const relay::endpoint& peer);
+    ~server_session() override;
+
+  private:
+    server_session(worker&, server_shared&, int descriptor, const relay::endpoint& peer);
+
+    // ---- link ----
+    std::size_t on_head(bytes_view) noexcept override;
+    void on_ended(std::string_view why) noexcept override;
+    void log(bool debug, std::string_view text) noexcept override;
+    std::string describe() const override;
+    // ---- transport ----
+    void on_authenticated(std::string_view user) override;
+    ssh::login_answer on_login_failure(std::string_view user, std::string_view method,
+                                       unsigned attempt) override;
+    // ---- connection ----
+    void on_open(ssh::channel&, const ssh::channel_open&) noexcept override;
+    void on_global_request(const ssh::global_request&) noexcept override;
+    void on_flow_open(const relay::socket_relay&) noexcept override;
+    void on_flow_closed(const relay::socket_relay&) noexcept override;
+
+    std::size_t on_http(bytes_view) noexcept;
+    void on_config(const ssh::global_request&) noexcept;
+    void authenticated() noexcept;
+
+    // A channel of the peer whose destination is being dialled.
+    class dialling;
+    friend class dialling;
+
+    server_shared& _shared;
+    relay::endpoint _peer;
+    http::upgrade_server _upgrade;
+    std::string _user;
+    std::string _remotes;
+    std::uint32_t _number = 0;
+    std::uint32_t _flow_number = 0, _open_flows = 0;
+    bool _counted = true;      // in unauthenticated
+    bool _configured = false;  // chisel: the config request was answered
+    bool _opened = false;      // logged as open
+    ring::microseconds_t _started;
+};
+
+}  // namespace burin::engine

@@ -1,0 +1,88 @@
+#include "core/engine/supervisor.hh"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <future>
+
+namespace burin::engine {
+
+supervisor::supervisor(logger& log) : _log(log) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int s : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) sigaddset(&set, s);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    _signals = signalfd(-1, &set, SFD_CLOEXEC);
+    _wake = eventfd(0, EFD_CLOEXEC);
+    rlimit files{};
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+supervisor::~supervisor() {
+    _workers.clear();
+    ::close(_signals);
+    ::close(_wake);
+}
+
+void supervisor::start_workers(unsigned count, const worker_options& options) {
+    for (unsigned i = 0; i < count; ++i) {
+        _workers.push_back(std::make_unique<worker>(i, options));
+        _workers.back()->start();
+    }
+}
+
+void supervisor::finish(int status) noexcept {
+    int none = -1;
+    _status.compare_exchange_strong(none, status);
+    std::uint64_t one = 1;
+    [[maybe_unused]] ssize_t written = ::write(_wake, &one, sizeof one);
+}
+
+void supervisor::report() {
+    for (auto& w : _workers) {
+        auto text = std::make_shared<std::promise<std::string>>();
+        auto ready = text->get_future();
+        w->post([this, text](worker& self) {
+            std::string into;
+            self.report(into);
+            if (describe) describe(self, into);
+            text->set_value(std::move(into));
+        });
+        if (ready.wait_for(std::chrono::seconds(2)) == std::future_status::ready)
+            _log.block(ready.get());
+        else
+            _log.line(fmt::format("worker {}: does not answer", w->index()));
+    }
+}
+
+int supervisor::run() {
+    while (_status.load() < 0) {
+        pollfd waits[2] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}};
+        if (poll(waits, 2, -1) < 0 && errno != EINTR) break;
+        if (waits[0].revents == 0) continue;
+        signalfd_siginfo info;
+        if (::read(_signals, &info, sizeof info) != sizeof info) continue;
+        switch (info.ssi_signo) {
+            case SIGHUP:
+                if (hang_up) hang_up();
+                break;
+            case SIGUSR2: report(); break;
+            default: finish(0); break;
+        }
+    }
+    for (auto& w : _workers) w->stop();
+    for (auto& w : _workers) w->join();
+    return _status.load() < 0 ? 1 : _status.load();
+}
+
+}  // namespace burin::engine

@@ -1,0 +1,50 @@
+// The program's main thread: starts the workers, waits for signals, prints statistics, stops
+// everything. It never touches what lives on a worker; it sends messages.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/engine/log.hh"
+#include "core/engine/worker.hh"
+
+namespace burin::engine {
+
+class supervisor {
+  public:
+    // Blocks the signals that it will wait for in this thread and all started later; raises the
+    // descriptor limit.
+    explicit supervisor(logger&);
+    ~supervisor();
+
+    // Throws ring::unavailable when the kernel does not grant what a worker needs.
+    void start_workers(unsigned count, const worker_options&);
+    std::vector<std::unique_ptr<worker>>& workers() noexcept { return _workers; }
+
+    // Any thread: run() returns `status`.
+    void finish(int status) noexcept;
+
+    // Called on each worker for SIGUSR2; appends lines to the report.
+    std::function<void(worker&, std::string& report)> describe;
+    // SIGHUP.
+    std::function<void()> hang_up;
+
+    // Waits for SIGINT, SIGTERM (stop, 0), SIGHUP, SIGUSR2, or finish(). Then stops and joins the
+    // workers.
+    int run();
+
+  private:
+    void report();
+
+    logger& _log;
+    std::vector<std::unique_ptr<worker>> _workers;
+    int _signals = -1;
+    int _wake = -1;
+    std::atomic<int> _status{-1};
+};
+
+}  // namespace burin::engine

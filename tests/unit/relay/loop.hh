@@ -1,0 +1,49 @@
+// A ring with its timers, driven until a test has what it waits for.
+#pragma once
+
+#include <dirent.h>
+
+#include <cstddef>
+
+#include "ring/ring.hh"
+#include "ring/timer_wheel.hh"
+
+namespace burin::relay {
+
+struct loop {
+    ring::ring ring{ring::options{.submissions = 64, .completions = 256}};
+    ring::timer_wheel timers{burin::ring::monotonic_now()};
+
+    void turn(burin::ring::microseconds_t longest) {
+        burin::ring::microseconds_t until = burin::ring::monotonic_now() + longest;
+        ring.enter(timers.next() < until ? timers.next() : until);
+        timers.advance(burin::ring::monotonic_now());
+    }
+    // False after twenty seconds without.
+    template <class Condition>
+    bool until(Condition&& met) {
+        burin::ring::microseconds_t limit = burin::ring::monotonic_now() + 20 * burin::ring::second;
+        while (!met()) {
+            if (burin::ring::monotonic_now() > limit) return false;
+            turn(burin::ring::second);
+        }
+        return true;
+    }
+    // Until the ring holds nothing of anybody's any more.
+    bool drain() {
+        bool done = until([&] { return ring.in_flight() == 0; });
+        turn(0);  // closes that were asked for meanwhile
+        return done;
+    }
+};
+
+// Descriptors of this process, to see that none is lost.
+inline std::size_t open_descriptors() {
+    std::size_t count = 0;
+    DIR* list = opendir("/proc/self/fd");
+    while (list != nullptr && readdir(list) != nullptr) ++count;
+    if (list != nullptr) closedir(list);
+    return count;
+}
+
+}  // namespace burin::relay

@@ -1,0 +1,148 @@
+// The ring against real sockets: completion, buffer selection, running dry, cancel before close.
+#include "ring/ring.hh"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <string>
+
+#include "ring/buffer_group.hh"
+#include "tests/catch.hh"
+
+using namespace burin::ring;
+
+namespace {
+
+struct recorder : op {
+    std::deque<completion> seen;
+    recorder()
+        : op(this, [](op& o, completion c) noexcept { o.of<recorder>().seen.push_back(c); }) {}
+};
+
+struct pair_of_sockets {
+    int a = -1, b = -1;
+    pair_of_sockets() {
+        int fds[2];
+        REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+        a = fds[0];
+        b = fds[1];
+    }
+    ~pair_of_sockets() {
+        ::close(a);
+        ::close(b);
+    }
+};
+
+void until(ring& r, const recorder& o, std::size_t count = 1) {
+    microseconds_t limit = monotonic_now() + 30 * second;
+    while (o.seen.size() < count && monotonic_now() < limit) r.enter(limit);
+    REQUIRE(o.seen.size() >= count);
+}
+
+}  // namespace
+
+TEST_CASE("send and receive complete with their sizes", "[ring]") {
+    ring r;
+    pair_of_sockets s;
+    recorder sent, received;
+    std::string text = "superframe";
+    char into[64];
+    r.receive(received, s.b, std::as_writable_bytes(std::span(into)));
+    r.send(sent, s.a, std::as_bytes(std::span(text)));
+    REQUIRE(r.in_flight() == 2);
+    until(r, sent);
+    until(r, received);
+    REQUIRE(sent.seen[0].result == 10);
+    REQUIRE(received.seen[0].result == 10);
+    REQUIRE(std::memcmp(into, text.data(), 10) == 0);
+    REQUIRE(r.in_flight() == 0);
+}
+
+TEST_CASE("selected buffers come out filled and go back when the last holder ends", "[ring]") {
+    ring r;
+    buffer_group group(r, {.id = 7, .bytes = 4096, .headroom = 128, .count = 4, .offered = 1});
+    pair_of_sockets s;
+    for (int round = 0; round < 50; ++round) {
+        recorder received;
+        std::string text = "round " + std::to_string(round);
+        r.receive_select(received, s.b, group.id(), 4096);
+        REQUIRE(::write(s.a, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+        until(r, received);
+        REQUIRE(received.seen[0].has_buffer());
+        buffer first = group.take(received.seen[0]);
+        REQUIRE(std::memcmp(first.data(), text.data(), text.size()) == 0);
+        buffer second = first.share();
+        REQUIRE(first.references() == 2);
+        first.reset();
+        REQUIRE(group.held() == 1);
+        second.reset();
+        REQUIRE(group.held() == 0);
+        group.offer();
+        REQUIRE(group.offered() == 1);
+    }
+}
+
+TEST_CASE("a group that runs dry offers more and loses nothing", "[ring]") {
+    ring r;
+    buffer_group group(r, {.id = 3, .bytes = 4096, .headroom = 0, .count = 8, .offered = 1});
+    pair_of_sockets s, t;
+    recorder one, two;
+    r.receive_select(one, s.b, group.id(), 4096);
+    r.receive_select(two, t.b, group.id(), 4096);
+    REQUIRE(::write(s.a, "x", 1) == 1);
+    REQUIRE(::write(t.a, "y", 1) == 1);
+    until(r, one);
+    until(r, two);
+    REQUIRE(one.seen[0].result == 1);
+    REQUIRE(two.seen[0].result == -ENOBUFS);
+    buffer held = group.take(one.seen[0]);
+    group.ran_out();
+    group.offer();
+    r.receive_select(two, t.b, group.id(), 4096);
+    until(r, two, 2);
+    REQUIRE(two.seen[1].result == 1);
+    buffer other = group.take(two.seen[1]);
+    REQUIRE(static_cast<char>(*other.data()) == 'y');
+    REQUIRE(group.times_out() == 1);
+}
+
+TEST_CASE("cancelling a descriptor ends what is pending on it", "[ring]") {
+    ring r;
+    pair_of_sockets s;
+    recorder received, cancelled;
+    char into[8];
+    r.receive(received, s.b, std::as_writable_bytes(std::span(into)));
+    r.enter(0);
+    REQUIRE(received.in_flight);
+    r.cancel(cancelled, s.b);
+    until(r, received);
+    REQUIRE(received.seen[0].result == -ECANCELED);
+    REQUIRE_FALSE(received.in_flight);
+}
+
+TEST_CASE("more operations than the queue holds are all done", "[ring]") {
+    ring r({.submissions = 8, .completions = 64});
+    pair_of_sockets s;
+    std::deque<recorder> sends(100);
+    std::string text = "z";
+    for (auto& o : sends) r.send(o, s.a, std::as_bytes(std::span(text)));
+    for (auto& o : sends) until(r, o);
+    std::string got(200, '\0');
+    REQUIRE(::recv(s.b, got.data(), got.size(), 0) == 100);
+}
+
+TEST_CASE("enter ends at its deadline", "[ring]") {
+    ring r;
+    microseconds_t before = monotonic_now();
+    REQUIRE(r.enter(before + 20 * millisecond) == 0);
+    REQUIRE(monotonic_now() >= before + 20 * millisecond);
+}
+
+TEST_CASE("why io_uring is missing is one sentence that says what to change", "[ring]") {
+    REQUIRE(why_unavailable(ENOSYS).find("6.1") != std::string::npos);
+    REQUIRE(why_unavailable(ENOMEM).find("ulimit -l") != std::string::npos);
+    REQUIRE(why_unavailable(EPERM).find("io_uring") != std::string::npos);
+}

@@ -1,0 +1,150 @@
+// One frame of a TUN with IFF_VNET_HDR: virtio header, IP, TCP. parse_frame reads what the kernel
+// wrote into a slot, write_tcp_header what goes in front of payload on its way back.
+//
+// Nothing is copied: a parsed_frame's payload points into the frame it was parsed from and lives as
+// long as that. Packet memory is read through load_* only, never cast to a struct. Every refusal
+// has its own reason, so that drops can be counted and none is silent.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "crypto/wire.hh"
+#include "tun/flow_key.hh"
+#include "tun/sequence.hh"
+
+namespace burin::tun {
+
+// Ours, because Debian 12's linux/virtio_net.h is not C++ (virtio 1.2 section 5.1.6; TUN uses the
+// legacy layout in the machine's own byte order, without num_buffers).
+inline constexpr std::size_t virtio_header_bytes = 10;
+inline constexpr std::uint8_t virtio_needs_csum = 1;
+inline constexpr std::uint8_t virtio_data_valid = 2;
+inline constexpr std::uint8_t virtio_gso_none = 0;
+inline constexpr std::uint8_t virtio_gso_tcp_v4 = 1;
+inline constexpr std::uint8_t virtio_gso_tcp_v6 = 4;
+inline constexpr std::uint8_t virtio_gso_udp_l4 = 5;
+inline constexpr std::uint8_t virtio_gso_ecn = 0x80;
+
+inline constexpr std::size_t ipv4_header_bytes = 20;
+inline constexpr std::size_t tcp_header_bytes = 20;
+// The largest IPv4 packet; the kernel's tso_max_size on a TUN is the same.
+inline constexpr std::size_t max_packet_bytes = 65535;
+inline constexpr std::size_t max_frame_bytes = virtio_header_bytes + max_packet_bytes;
+
+inline constexpr std::uint8_t tcp_fin = 0x01;
+inline constexpr std::uint8_t tcp_syn = 0x02;
+inline constexpr std::uint8_t tcp_rst = 0x04;
+inline constexpr std::uint8_t tcp_psh = 0x08;
+inline constexpr std::uint8_t tcp_ack = 0x10;
+inline constexpr std::uint8_t tcp_urg = 0x20;
+inline constexpr std::uint8_t tcp_ece = 0x40;
+inline constexpr std::uint8_t tcp_cwr = 0x80;
+
+inline std::uint16_t load_u16(const std::byte* at) noexcept {
+    std::uint16_t value;
+    __builtin_memcpy(&value, at, sizeof value);
+    return __builtin_bswap16(value);
+}
+inline void store_u16(std::byte* at, std::uint16_t value) noexcept {
+    value = __builtin_bswap16(value);
+    __builtin_memcpy(at, &value, sizeof value);
+}
+
+struct tcp_options {
+    std::uint16_t mss = 0;          // 0: absent
+    std::int8_t window_shift = -1;  // -1: absent; capped at 14 (RFC 7323 section 2.3)
+    bool sack_permitted = false;    // RFC 2018
+    bool has_timestamps = false;    // RFC 7323 section 3; read, not answered
+    std::uint32_t timestamp = 0;
+    std::uint32_t timestamp_echo = 0;
+};
+
+// What came of a frame: `tcp` is for a flow, `ipv6`, `udp`, `icmp` and `fragment` are right frames
+// of kinds that have their own consumers, everything after is dropped.
+enum class frame_kind : std::uint8_t {
+    tcp,
+    ipv6,              // right so far; only the virtio fields and ip_version are filled in
+    udp,               // addresses and payload (the whole datagram with its header)
+    icmp,              // the same
+    fragment,          // a part of an IPv4 packet; its addresses are filled in
+    other_protocol,    // addresses are filled in
+    multicast,         // destination is multicast or broadcast: dropped silently
+    truncated,         // shorter than its headers or its total length say
+    bad_ip_header,     // version, header length or total length make no sense
+    bad_ip_checksum,   // RFC 1071 over the header
+    bad_address,       // a source that cannot be answered: multicast, broadcast, unspecified
+    bad_tcp_header,    // data offset, port 0, or options cut off
+    bad_tcp_checksum,  // neither NEEDS_CSUM nor DATA_VALID, and wrong
+    kinds              // number of the above
+};
+std::string_view to_text(frame_kind kind) noexcept;
+
+struct parsed_frame {
+    flow_key key;  // source: who sent this frame
+    std::uint8_t virtio_flags = 0;
+    std::uint8_t gso_type = 0;
+    std::uint16_t gso_size = 0;  // payload bytes of each segment of a superframe
+    std::uint8_t ip_version = 0;
+    std::uint8_t traffic_class = 0;  // DSCP and ECN
+    std::uint8_t flags = 0;          // tcp_fin | ...
+    std::uint16_t window = 0;        // as on the wire, unscaled
+    sequence seq;
+    sequence ack;
+    tcp_options options;
+    bytes_view payload;
+
+    bool has(std::uint8_t flag) const noexcept { return (flags & flag) != 0; }
+    // Sequence numbers the segment takes up (RFC 9293: SEG.LEN).
+    std::uint32_t length() const noexcept {
+        return static_cast<std::uint32_t>(payload.size()) + (has(tcp_syn) ? 1u : 0u) +
+               (has(tcp_fin) ? 1u : 0u);
+    }
+};
+
+// Parses a frame as read from the TUN, virtio header first. Checksums (docs/dataplane: "trust
+// NEEDS_CSUM or DATA_VALID"): the IPv4 header is always verified; TCP in full unless the virtio
+// header vouches for it, because what another host sent arrives unverified. hdr_len and csum_start
+// are never believed; TCP's own data offset decides. No allocation; any input is safe.
+frame_kind parse_frame(bytes_view frame, parsed_frame& out) noexcept;
+
+// What a TCP header says beyond addresses and ports.
+struct tcp_fields {
+    sequence seq;
+    sequence ack;
+    std::uint8_t flags = 0;
+    std::uint16_t window = 0;
+    std::uint16_t mss = 0;          // option written when not 0
+    std::int8_t window_shift = -1;  // option written when not negative
+    bool sack_permitted = false;
+};
+
+// Virtio, IP and TCP headers of one outgoing frame, options included.
+class header_buffer {
+  public:
+    // 10 + 40 + 60: the longest a frame towards a host can need.
+    static constexpr std::size_t capacity = 112;
+    bytes_view bytes() const noexcept { return {_bytes.data(), _size}; }
+    std::byte* data() noexcept { return _bytes.data(); }
+    void resize(std::size_t size) noexcept { _size = static_cast<std::uint8_t>(size); }
+
+  private:
+    std::array<std::byte, capacity> _bytes;
+    std::uint8_t _size = 0;
+};
+
+// Writes the headers of a frame *to the source* of `flow` (the host): addresses and ports are those
+// of the flow's own frames, swapped. The TCP checksum is left to the kernel (NEEDS_CSUM with the
+// pseudo-header sum), so payload is never touched. More than `gso_size` bytes of payload (when not
+// 0) makes a superframe that the kernel, or the network card, cuts into segments of that size.
+// `payload_bytes` plus headers must not exceed max_packet_bytes. IPv4 only: flow.source.is_v4().
+void write_tcp_header(header_buffer& out, const flow_key& flow, const tcp_fields& fields,
+                      std::uint32_t payload_bytes, std::uint16_t gso_size) noexcept;
+
+// The RST that answers a segment nobody owns (RFC 9293 section 3.10.7.1). False: it was a RST
+// itself, and none is due.
+bool write_reset(header_buffer& out, const parsed_frame& cause) noexcept;
+
+}  // namespace burin::tun
