@@ -11,8 +11,8 @@
 
 namespace burin::tun {
 
-// One end of a flow. 16 bytes in network order; an IPv4 address is its mapped form ::ffff:a.b.c.d (RFC 4291 2.5.5.2),
-// so that one key and one table serve both families.
+// One end of a flow. 16 bytes in network order; an IPv4 address is its mapped form ::ffff:a.b.c.d
+// (RFC 4291 2.5.5.2), so that one key and one table serve both families.
 struct flow_address {
     std::array<std::uint8_t, 16> bytes{};
 

@@ -50,7 +50,8 @@ flow_table::outcome flow_table::insert(const flow_key& flow, std::uint32_t index
 bool flow_table::erase(const flow_key& flow) noexcept {
     std::uint32_t hole = locate(flow, hash_of(flow));
     if (_entries[hole].index == none) return false;
-    // Close the gap: every later entry of the run moves up unless that would put it before its home.
+    // Close the gap: every later entry of the run moves up unless that would put it before its
+    // home.
     std::uint32_t at = hole;
     for (;;) {
         at = (at + 1) & _mask;

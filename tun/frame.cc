@@ -7,8 +7,12 @@
 namespace burin::tun {
 namespace {
 
-std::uint8_t load_u8(const std::byte* at) noexcept { return static_cast<std::uint8_t>(*at); }
-void store_u8(std::byte* at, unsigned value) noexcept { *at = static_cast<std::byte>(value); }
+std::uint8_t load_u8(const std::byte* at) noexcept {
+    return static_cast<std::uint8_t>(*at);
+}
+void store_u8(std::byte* at, unsigned value) noexcept {
+    *at = static_cast<std::byte>(value);
+}
 
 // The virtio header alone is in the machine's own byte order.
 std::uint16_t load_native_u16(const std::byte* at) noexcept {
@@ -72,8 +76,8 @@ frame_kind parse_tcp(const std::byte* ip, bytes_view segment, parsed_frame& out)
     const std::size_t header = std::size_t{load_u8(tcp + 12)} / 16 * 4;
     if (header < tcp_header_bytes || header > segment.size()) return frame_kind::bad_tcp_header;
     if ((out.virtio_flags & (virtio_needs_csum | virtio_data_valid)) == 0) {
-        const std::uint64_t pseudo = pseudo_header_sum(
-            ip + 12, static_cast<std::uint8_t>(ip_protocol::tcp), segment.size());
+        const std::uint64_t pseudo =
+            pseudo_header_sum(ip + 12, static_cast<std::uint8_t>(ip_protocol::tcp), segment.size());
         if (checksum_finish(checksum_add(segment, pseudo)) != 0) {
             return frame_kind::bad_tcp_checksum;
         }
@@ -88,8 +92,7 @@ frame_kind parse_tcp(const std::byte* ip, bytes_view segment, parsed_frame& out)
     out.flags = load_u8(tcp + 13);
     out.window = load_u16(tcp + 14);
     if (header > tcp_header_bytes &&
-        !parse_options(segment.subspan(tcp_header_bytes, header - tcp_header_bytes),
-                       out.options)) {
+        !parse_options(segment.subspan(tcp_header_bytes, header - tcp_header_bytes), out.options)) {
         return frame_kind::bad_tcp_header;
     }
     out.payload = segment.subspan(header);

@@ -45,6 +45,8 @@ bool is_copied_payload(const payload_holder* holder) noexcept {
     return holder != nullptr && holder->release == release_copy;
 }
 
-std::uint64_t copied_payload_bytes() noexcept { return live_bytes; }
+std::uint64_t copied_payload_bytes() noexcept {
+    return live_bytes;
+}
 
 }  // namespace burin::tun

@@ -43,6 +43,7 @@ outcome<routes> routes::open(int device_index, std::string device_name) {
 }
 
 failure routes::apply(const network_settings& settings) {
+    std::lock_guard held(*_lock);
     _settings = settings;
     if (failure bad = _netlink.change_link(_index, {settings.mtu_bytes, settings.queue_frames, {}}))
         return {bad.code, "cannot set MTU " + std::to_string(settings.mtu_bytes) +
@@ -55,7 +56,7 @@ failure routes::apply(const network_settings& settings) {
     }
     if (failure bad = _netlink.change_link(_index, {{}, {}, true}))
         return {bad.code, "cannot set " + _name + " up: " + bad.what + hint(bad.code)};
-    return exclude({});
+    return settle({});
 }
 
 std::vector<cidr> routes::wanted() const {
@@ -105,7 +106,7 @@ failure routes::remove(const cidr& destination) {
                           bad.what + hint(bad.code)};
 }
 
-failure routes::exclude(std::vector<cidr> outside) {
+failure routes::settle(std::vector<cidr> outside) {
     _outside = std::move(outside);
     std::vector<cidr> next = wanted();
     std::vector<cidr> added, gone;
@@ -145,7 +146,7 @@ outcome<hop> routes::beneath(const ip_address& server) {
     return best->hops.front();
 }
 
-outcome<underlay> routes::underlay_for(const ip_address& server) {
+outcome<underlay> routes::find_underlay(const ip_address& server) {
     if (server.loopback() || server.link_local_v6()) return underlay{};
     auto answer = _netlink.route_to(server);
     if (answer && answer->kind == route::local) return underlay{};
@@ -171,6 +172,39 @@ outcome<underlay> routes::underlay_for(const ip_address& server) {
     way.strict_reverse_path =
         shadowed && server.family() == AF_INET && checks_reverse_path_strictly(way.interface);
     return way;
+}
+
+failure routes::exclude(std::vector<cidr> outside) {
+    std::lock_guard held(*_lock);
+    return settle(std::move(outside));
+}
+
+outcome<underlay> routes::underlay_for(const ip_address& server) {
+    std::lock_guard held(*_lock);
+    return find_underlay(server);
+}
+
+std::vector<cidr> routes::installed() const {
+    std::lock_guard held(*_lock);
+    return _installed;
+}
+
+int routes::keep_outside(int descriptor, const sockaddr& server) {
+    auto address = ip_address::from(server);
+    if (!address) return EAFNOSUPPORT;
+    std::lock_guard held(*_lock);
+    auto way = find_underlay(*address);
+    if (!way) return way.error().code;
+    if (way->index == 0) return 0;
+    if (way->strict_reverse_path) {
+        std::vector<cidr> outside = _outside;
+        outside.push_back({*address, address->bits()});
+        if (outside.size() > outside_limit) outside.erase(outside.begin());
+        if (failure bad = settle(std::move(outside))) return bad.code;
+    }
+    int bound = setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, way->interface.data(),
+                           static_cast<socklen_t>(way->interface.size()));
+    return bound == 0 ? 0 : errno;
 }
 
 }  // namespace burin::tun

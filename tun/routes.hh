@@ -25,7 +25,11 @@
 //   every answer comes from an address that is routed to the device.
 #pragma once
 
-#include <cstdint>
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -57,6 +61,7 @@ struct underlay {
     bool strict_reverse_path = false;
 };
 
+// Any thread may call; apply() comes first.
 class routes {
   public:
     // For a device that exists in the calling thread's network namespace.
@@ -75,18 +80,30 @@ class routes {
     // routes left out. ENETUNREACH when only the tunnel leads there. Blocks for netlink only.
     outcome<underlay> underlay_for(const ip_address& server);
 
+    // Both for a new socket that is about to connect to `server`: binds it to its underlay, and
+    // takes the address out of the tunnel's routes where reverse paths are checked strictly (the
+    // latest `outside_limit` addresses are kept out). 0 or a positive errno. Made to be the hook of
+    // sessions and name resolvers.
+    int keep_outside(int descriptor, const sockaddr& server);
+    static constexpr std::size_t outside_limit = 8;
+
     // The prefixes that are installed now.
-    const std::vector<cidr>& installed() const noexcept { return _installed; }
+    std::vector<cidr> installed() const;
 
   private:
     routes(netlink socket, int index, std::string name);
 
+    failure settle(std::vector<cidr> outside);
+    outcome<underlay> find_underlay(const ip_address& server);
     std::vector<cidr> wanted() const;
     failure add(const cidr&);
     failure remove(const cidr&);
     // The best route to `server` in the main table that is not the device's.
     outcome<hop> beneath(const ip_address& server);
 
+    // Sessions of several workers connect at their own time; held for netlink's answers only.
+    // Behind a pointer, so that the object moves.
+    std::unique_ptr<std::mutex> _lock = std::make_unique<std::mutex>();
     netlink _netlink;
     int _index;
     std::string _name;

@@ -12,9 +12,9 @@
 //   end          -> send_fin() and tcp_events::finished() for EOF either way, abort() for RST
 //   last of all  -> tcp_events::closed(), exactly once
 //
-// Nothing is emitted while frames are taken in, but for resets: a flow that has something to say puts
-// itself on the context's list, and tcp_context::flush(), once a turn, lets each speak: data in
-// superframes with the ACK on it, or one ACK.
+// Nothing is emitted while frames are taken in, but for resets: a flow that has something to say
+// puts itself on the context's list, and tcp_context::flush(), once a turn, lets each speak: data
+// in superframes with the ACK on it, or one ACK.
 //
 // Who owns what: the relay owns flows and destroys each after closed(), outside of any callback and
 // before the context. The context owns list nodes; a frame's payload belongs to the relay; a slice
@@ -23,6 +23,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "tun/frame.hh"
 #include "tun/payload_pool.hh"
@@ -81,8 +82,8 @@ class tcp_events {
 };
 
 struct tcp_settings {
-    std::uint16_t mtu = 1500;      // of the device: bounds the segments either side sends
-    std::uint8_t window_shift = 8; // units of 256 bytes, up to 16 MiB (RFC 7323)
+    std::uint16_t mtu = 1500;       // of the device: bounds the segments either side sends
+    std::uint8_t window_shift = 8;  // units of 256 bytes, up to 16 MiB; larger ones round worse
     // Consecutive retransmissions without an answer before a flow counts as dead: some 100 s from a
     // short round trip (RFC 9293 section 3.8.3: R2 at least 100 seconds).
     std::uint8_t max_retries = 9;
@@ -106,7 +107,7 @@ struct tcp_statistics {
     std::uint64_t timeouts = 0;
     std::uint64_t fast_retransmits = 0;
     std::uint64_t window_probes = 0;
-    std::uint64_t duplicate_segments = 0;    // nothing new, or outside the window
+    std::uint64_t duplicate_segments = 0;  // nothing new, or outside the window
     std::uint64_t out_of_order_segments = 0;
     std::uint64_t reassembly_refused = 0;
     std::uint64_t challenge_acks = 0;
@@ -121,8 +122,8 @@ class tcp_context {
     tcp_context(const tcp_context&) = delete;
     tcp_context& operator=(const tcp_context&) = delete;
 
-    // Every flow that has something to say says it, each once: at most
-    // tcp_flow::flush_bytes. Flows that have more left, or found no room, are on the list again.
+    // Every flow that has something to say says it, each once and at most tcp_flow::flush_bytes;
+    // what has more left is on the list again. Ends early when emit() has no room.
     void flush(time_us now) noexcept;
     // Somebody waits for flush(): do not sleep.
     bool pending() const noexcept { return _first != nullptr; }
@@ -138,6 +139,7 @@ class tcp_context {
     tcp_settings _settings;
     tcp_flow* _first = nullptr;
     tcp_flow* _last = nullptr;
+    std::uint32_t _listed = 0;
     payload_pool _pool;
     tcp_statistics _statistics;
 };
@@ -160,7 +162,8 @@ class tcp_flow {
     tcp_flow(const tcp_flow&) = delete;
     tcp_flow& operator=(const tcp_flow&) = delete;
 
-    // `opening` only. The channel is confirmed: SYN-ACK, showing `credit` bytes as the first window.
+    // `opening` only. The channel is confirmed: SYN-ACK, showing `credit` bytes as the first
+    // window.
     void accept(std::uint32_t credit, time_us now) noexcept;
     // `opening` only. RST, then closed(aborted).
     void refuse() noexcept;
@@ -185,12 +188,14 @@ class tcp_flow {
     // RST now, whatever is queued is dropped, closed(aborted).
     void abort() noexcept;
     // How many bytes, from the next one to be delivered, the owner can take. Falls by itself with
-    // every deliver(). A smaller value than advertised() shows no more, but takes nothing back.
+    // every deliver(). Give what is really there: a value below advertised() takes nothing back,
+    // and what the host sends beyond it waits here, 64 KiB of it at most, until there is credit
+    // again.
     void set_receive_credit(std::uint32_t bytes) noexcept;
     // The timer asked for by arm().
     void on_timer(time_us now) noexcept;
-    // One flow's part of tcp_context::flush().
-    void flush(time_us now) noexcept;
+    // One flow's part of tcp_context::flush(). False: emit() had no room.
+    bool flush(time_us now) noexcept;
 
     void set_owner(void* owner) noexcept { _owner = owner; }
     void* owner() const noexcept { return _owner; }
@@ -216,12 +221,13 @@ class tcp_flow {
     friend class tcp_context;
 
     // tcp.cc: life, timers, the owner's calls.
+    void take_syn(const parsed_frame& syn) noexcept;
     void close(tcp_close reason) noexcept;
     void want_flush() noexcept;
     void leave_list() noexcept;
     void schedule() noexcept;
     void on_retransmit_timer(time_us now) noexcept;
-    void finish_if_done(time_us now) noexcept;
+    void finish_if_done() noexcept;
     sequence send_end() const noexcept { return _una + _queue.bytes(); }  // where the FIN goes
 
     // tcp_input.cc
@@ -237,7 +243,7 @@ class tcp_flow {
     void on_payload(const parsed_frame& frame) noexcept;
     void deliver(bytes_view bytes, payload_holder* holder) noexcept;
     void deliver_reassembled() noexcept;
-    void on_fin_reached(time_us now) noexcept;
+    void take_fin_if_reached() noexcept;
     void owe_ack() noexcept;
     void owe_duplicate_ack() noexcept;
     void challenge(time_us now) noexcept;
@@ -251,9 +257,11 @@ class tcp_flow {
     bool emit_data(time_us now, bool& more) noexcept;
     bool emit_acks() noexcept;
     std::uint32_t send_allowance() const noexcept;
+    std::uint32_t whole_segments() const noexcept;
     bool fin_is_next() const noexcept;
-    void start_timer_after_output(time_us now) noexcept;
+    void start_timer(time_us now) noexcept;
     std::uint32_t window_target() const noexcept;
+    bool may_raise(std::uint32_t target) const noexcept;
     std::uint16_t window_field() noexcept;
 
     // Hot: what every frame touches.
@@ -263,14 +271,15 @@ class tcp_flow {
     tcp_flow* _following = nullptr;
     tcp_state _state = tcp_state::opening;
     bool _listed : 1 = false;
-    bool _fin_queued : 1 = false;    // send_fin() was called
-    bool _fin_sent : 1 = false;      // at least once
+    bool _fin_queued : 1 = false;  // send_fin() was called
+    bool _fin_sent : 1 = false;    // at least once
     bool _fin_acked : 1 = false;
     bool _fin_seen : 1 = false;      // the host's FIN has a place, perhaps behind a gap
     bool _fin_received : 1 = false;  // and everything before it was delivered
     bool _host_closed_first : 1 = false;
     bool _probe_owed : 1 = false;
     bool _timing : 1 = false;  // a round trip is being measured
+    bool _delivering : 1 = false;
     bool _handshake_repeated : 1 = false;
     std::uint8_t _acks_owed = 0;
     std::uint8_t _receive_shift = 0;
@@ -281,13 +290,13 @@ class tcp_flow {
     sequence _receive_next;  // RCV.NXT
     sequence _edge;          // the right edge of the window, as ever shown
     std::uint32_t _credit = 0;
+    std::uint32_t _max_credit = 0;
     sequence _una;   // SND.UNA
     sequence _next;  // SND.NXT; goes back to _una on a timeout
     sequence _max;   // the highest SND.NXT ever
     std::uint32_t _peer_window = 0;
     std::uint32_t _max_peer_window = 0;
-    sequence _window_seq;  // SND.WL1
-    sequence _window_ack;  // SND.WL2
+    sequence _window_seq;                // SND.WL1
     std::uint32_t _repair_segments = 0;  // to be sent again from _una, once
 
     tcp_congestion _congestion;

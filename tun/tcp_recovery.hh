@@ -22,8 +22,8 @@ class rtt_estimator {
 
     // A round trip measured on bytes sent once only (Karn). Ends the back-off.
     void sample(std::uint64_t round_trip_us) noexcept {
-        const auto rtt = static_cast<std::uint32_t>(
-            std::clamp<std::uint64_t>(round_trip_us, 1, ceiling_us));
+        const auto rtt =
+            static_cast<std::uint32_t>(std::clamp<std::uint64_t>(round_trip_us, 1, ceiling_us));
         if (_smoothed == 0) {
             _smoothed = rtt;
             _variance = rtt / 2;
@@ -88,8 +88,8 @@ class loss_recovery {
     }
 
     // New bytes up to `acked`. Returns how many segments to send again from there: none outside
-    // recovery. A superframe is lost as a whole, so consecutive partial ACKs that end where the last
-    // repair ended double the repair instead of mending one segment a round trip.
+    // recovery. A superframe is lost as a whole, so consecutive partial ACKs that end where the
+    // last repair ended double the repair instead of mending one segment a round trip.
     std::uint32_t on_ack(sequence acked, std::uint32_t bytes, std::uint32_t mss) noexcept {
         _duplicates = 0;
         if (!_active) return 0;

@@ -10,7 +10,9 @@ namespace {
 // enough that ACKs give the memory back piece by piece.
 constexpr std::uint32_t merged_bytes = 64 * 1024;
 
-bool is_loose(const payload_node& node) noexcept { return !is_copied_payload(node.slice.holder()); }
+bool is_loose(const payload_node& node) noexcept {
+    return !is_copied_payload(node.slice.holder());
+}
 
 }  // namespace
 
@@ -34,7 +36,10 @@ bool tcp_send_queue::push(payload_slice&& slice, std::uint32_t now_ms,
     }
     _bytes += node->slice.size();
     _unsent += node->slice.size();
-    if (is_loose(*node)) ++_loose;
+    if (is_loose(*node)) {
+        ++_loose;
+        _loose_bytes += node->slice.size();
+    }
     return true;
 }
 
@@ -55,7 +60,10 @@ void tcp_send_queue::acknowledge(std::uint32_t count, payload_pool& pool) noexce
             _cursor = gone->next;
             _cursor_offset = 0;
         }
-        if (is_loose(*gone)) --_loose;
+        if (is_loose(*gone)) {
+            --_loose;
+            _loose_bytes -= gone->slice.size();
+        }
         _head = gone->next;
         _head_offset = 0;
         if (_head == nullptr) _tail = nullptr;
@@ -146,6 +154,7 @@ bool tcp_send_queue::merge(payload_node* first, payload_node* last, std::uint32_
         done += length;
         skip = 0;
         --_loose;
+        _loose_bytes -= node->slice.size();
         if (node == last) break;
         node = node->next;
     }

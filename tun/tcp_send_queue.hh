@@ -1,6 +1,6 @@
-// The bytes of one flow towards its host, from the tunnel's hand-over until the host's ACK: a list of
-// slices with a cursor between what is sent and what is not. Going back (a timeout) moves the cursor
-// to the front again; nothing is copied for that.
+// The bytes of one flow towards its host, from the tunnel's hand-over until the host's ACK: a list
+// of slices with a cursor between what is sent and what is not. Going back (a timeout) moves the
+// cursor to the front again; nothing is copied for that.
 //
 // Slices pin the block they came in. compact() replaces those older than a given age by copies of
 // exact size, so that a stalled reader pins its own bytes only.
@@ -45,11 +45,12 @@ class tcp_send_queue {
         _unsent = _bytes;
     }
 
-    // Copies slices queued `age_ms` or longer ago out of their holders, neighbours into one. Bytes and
-    // cursor stay. Stops early when memory is refused.
+    // Copies slices queued `age_ms` or longer ago out of their holders, neighbours into one. Bytes
+    // and cursor stay. Stops early when memory is refused.
     void compact(std::uint32_t now_ms, std::uint32_t age_ms, payload_pool& pool) noexcept;
     // Slices that still pin somebody else's holder, and when the oldest of them was queued.
     std::uint32_t loose() const noexcept { return _loose; }
+    std::uint32_t loose_bytes() const noexcept { return _loose_bytes; }
     std::uint32_t oldest_loose_ms() const noexcept;
 
     void clear(payload_pool& pool) noexcept;
@@ -69,6 +70,7 @@ class tcp_send_queue {
     std::uint32_t _bytes = 0;
     std::uint32_t _unsent = 0;
     std::uint32_t _loose = 0;
+    std::uint32_t _loose_bytes = 0;
 };
 
 }  // namespace burin::tun

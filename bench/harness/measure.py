@@ -75,9 +75,12 @@ class Bench:
                 up.append(peer)
             except Trouble as trouble:
                 peer.stop()
-                self.absent.append({"peer": peer.name, "topology": peer.topology, "why": str(trouble)})
-                self.say(f"{peer.name} is left out: {trouble}")
+                self.note_absent(peer, f"{trouble}{peer.last_words()}")
         return up
+
+    def note_absent(self, peer, why):
+        self.absent.append({"peer": peer.name, "topology": peer.topology, "why": why})
+        self.say(f"{peer.name} is left out: {why}")
 
     def take_turns(self, peers, steps):
         """steps: (title, function(peer, pair) -> text). A peer that fails once is left out from there on."""
@@ -178,9 +181,7 @@ class Bench:
                     try:
                         self.idle_channels(group, ready, count)
                     except Trouble as trouble:
-                        self.absent.append({"peer": peer.name, "topology": peer.topology,
-                                            "why": f"{count} idle channels: {trouble}"})
-                        self.say(f"{peer.name}: {count} idle channels: {trouble}")
+                        self.note_absent(peer, f"{count} idle channels: {trouble}{peer.last_words()}")
                     ready.stop()
 
     def idle_channels(self, group, peer, count):

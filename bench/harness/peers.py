@@ -38,6 +38,11 @@ class Peer:
     def log(self, end):
         return f"{re.sub('[^a-z0-9]+', '-', self.name.lower())}-{self.topology}-{end}.log"
 
+    def last_words(self):
+        """The ends of the logs of both ends, for a report of what went wrong."""
+        said = [(end, self.space.log_text(self.log(end)).strip()[-300:]) for end in ("client", "server")]
+        return "".join(f"; its {end} said: {text}" for end, text in said if text)
+
     def start(self):
         raise NotImplementedError
 

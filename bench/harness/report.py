@@ -83,7 +83,7 @@ class Report:
             if ratios:
                 middle = statistics.median(ratios)
                 lines.append(f"| {what} | at least {least:g} times | {middle:.2f} ({min(ratios):.2f}..{max(ratios):.2f}, "
-                             f"{len(ratios)} pairs) | {'yes' if middle >= least else 'no'} |")
+                             f"{len(ratios)} pair{'s' if len(ratios) > 1 else ''}) | {'yes' if middle >= least else 'no'} |")
         for end in ("client", "server"):
             for row in self.rows:
                 if row["peer"] == "burin" and row["measure"].endswith(f"idle, {end}, per channel"):

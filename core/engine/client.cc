@@ -9,6 +9,7 @@
 namespace burin::engine {
 
 int run_client(const client_settings& s) {
+    block_signals();
     logger log;
     auto fail = [&log](const std::string& why) {
         log.line(why);

@@ -11,7 +11,7 @@ client_session::client_session(worker& w, client_session_owner& owner,
                                const ssh::settings& transport_settings, int descriptor,
                                std::string request, std::string key, std::string config,
                                ring::microseconds_t connect_deadline)
-    : link(w, descriptor, ssh::role::client, settings.link_options()),
+    : link(w, descriptor, ssh::role::client, settings.session()),
       _owner(owner),
       _settings(settings),
       _transport_settings(transport_settings),

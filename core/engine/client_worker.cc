@@ -3,23 +3,30 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
+
 #include "core/engine/config_request.hh"
+#include "core/engine/duration.hh"
+#include "crypto/random.hh"
 
 namespace burin::engine {
 
 // ---- shared ----
 
 std::string client_shared::prepare() {
-    auto parsed = http::parse_server_url(settings->server);
-    if (!parsed.url) return parsed.error;
-    url = *parsed.url;
+    url = http::parse_url(settings->server);
+    if (!url.error.empty()) return url.error;
     if (url.tls) return "https:// and wss:// are not supported yet: use http://";
-    if (std::string error = http::check_headers(settings->headers); !error.empty()) return error;
+    headers = settings->headers;
+    if (!settings->hostname.empty()) headers.set("Host", settings->hostname);
+    std::array<std::byte, 16> nonce{};
+    if (auto request = http::build_request(url, headers, nonce); !request.error.empty())
+        return request.error;
     if (!settings->auth.empty()) {
         std::size_t colon = settings->auth.find(':');
         if (colon == std::string::npos) return "invalid auth string, expected <user>:<pass>";
         transport.user = settings->auth.substr(0, colon);
-        transport.password = settings->auth.substr(colon + 1);
+        transport.password = crypto::secret_string(settings->auth.substr(colon + 1));
     }
     transport.fingerprint = settings->fingerprint;
     transport.guess_key_exchange = true;
@@ -28,10 +35,10 @@ std::string client_shared::prepare() {
 
 std::string open_entry(entry& e) {
     std::string error;
-    std::string port = e.what.local_port;
-    e.descriptor =
-        listen_on(e.what.local_host,
-                  static_cast<std::uint16_t>(std::strtoul(port.c_str(), nullptr, 10)), error);
+    std::string host = e.what.local_host;
+    if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+    auto port = static_cast<std::uint16_t>(port_number(e.what.local_port));
+    e.descriptor = listen_on(host, port, error);
     if (e.descriptor < 0)
         return fmt::format("Client cannot listen on {}: {}", e.what.text(), error);
     return {};
@@ -103,7 +110,7 @@ void client_worker::connect() noexcept {
             relay::dial_settings{.timeout = _shared.settings->connect_timeout,
                                  .prepare = _shared.prepare_socket});
     }
-    if (first()) log(false, fmt::format("Connecting to {}", _shared.url.text()));
+    if (first()) log(false, fmt::format("Connecting to {}", _shared.url.text));
     _connect_deadline = _worker.now() + _shared.settings->connect_timeout;
     _dialer->start(_dial, _shared.url.host, _shared.url.port);
 }
@@ -111,11 +118,12 @@ void client_worker::connect() noexcept {
 void client_worker::on_dialled(relay::dial&) noexcept {
     int descriptor = _dial.take_descriptor();
     if (descriptor < 0) return failed(_dial.text());
-    http::client_request request =
-        http::make_request(_shared.url, _shared.settings->headers, _shared.settings->hostname);
+    std::array<std::byte, 16> nonce;
+    crypto::fill_random(nonce);
+    http::upgrade_request request = http::build_request(_shared.url, _shared.headers, nonce);
     // The first session declares the remotes; all of them carry flows.
     std::string config =
-        make_config(BURIN_VERSION, first() ? _shared.settings->remotes : std::vector<remote>{});
+        write_config({BURIN_VERSION, first() ? _shared.settings->remotes : std::vector<remote>{}});
     _session = new client_session(_worker, *this, *_shared.settings, _shared.transport, descriptor,
                                   std::move(request.bytes), std::move(request.key),
                                   std::move(config), _connect_deadline);
@@ -124,7 +132,8 @@ void client_worker::on_dialled(relay::dial&) noexcept {
 void client_worker::on_session_ready(ring::microseconds_t latency) noexcept {
     _ready_since = _worker.now();
     _live = true;
-    log(false, fmt::format("Connected (Latency {})", go_duration(latency)));
+    log(false,
+        fmt::format("Connected (Latency {})", duration_text(std::chrono::microseconds(latency))));
     if (first())
         serve_waiting();
     else
@@ -137,26 +146,19 @@ void client_worker::on_session_ended(std::string_view error) noexcept {
     _live = false;
     _session = nullptr;
     if (_leaving) return;
-    if (was_live) {
-        _backoff.session_lasted(_worker.now() - _ready_since);
-        log(false, "Disconnected");
-        // What broke a running session is worth a line; what the peer did in order is not.
-        if (!error.empty()) return failed(error);
-    }
-    failed(error);
+    if (was_live) log(false, "Disconnected");
+    failed(error, was_live ? _worker.now() - _ready_since : 0);
 }
 
-void client_worker::failed(std::string_view error) noexcept {
+void client_worker::failed(std::string_view error, ring::microseconds_t session) noexcept {
     if (_leaving) return;
-    backoff::step step = _backoff.failed();
-    if (!error.empty()) log(false, fmt::format("Connection error: {}{}", error, step.attempt_text));
-    if (step.give_up) {
-        log(false, "Give up");
-        if (first()) _shared.finish(1);
-        return;
-    }
-    log(false, fmt::format("Retrying in {}...", go_duration(step.delay)));
-    _worker.timers().arm(_retry, _worker.now() + step.delay);
+    backoff::step step = _backoff.failed(error, session);
+    if (!step.error_line.empty()) log(false, step.error_line);
+    if (!step.next_line.empty()) log(false, step.next_line);
+    if (step.delay)
+        _worker.timers().arm(_retry, _worker.now() + *step.delay);
+    else if (first())
+        _shared.finish(1);
 }
 
 void client_worker::on_retry(ring::microseconds_t) noexcept {

@@ -33,6 +33,7 @@ struct client_shared {
     const client_settings* settings = nullptr;
     logger* log = nullptr;
     http::server_url url;
+    http::header_list headers;
     ssh::settings transport;
     std::vector<std::unique_ptr<client_worker>>* clients = nullptr;
     std::function<void(int)> finish;
@@ -81,7 +82,8 @@ class client_worker final : public resident, public client_session_owner {
     void log(bool debug, std::string_view text) noexcept override;
 
     void on_dialled(relay::dial&) noexcept;
-    void failed(std::string_view error) noexcept;
+    // `session`: how long it was up, 0 when it never was.
+    void failed(std::string_view error, ring::microseconds_t session = 0) noexcept;
     void on_retry(ring::microseconds_t) noexcept;
     void on_waiting_expired(ring::microseconds_t) noexcept;
     void on_accepted(int descriptor, std::size_t entry_index) noexcept;

@@ -110,6 +110,7 @@ bool add_logins(const server_settings& s, ssh::login_policy& policy, logger& log
 }  // namespace
 
 int run_server(const server_settings& s) {
+    block_signals();
     logger log;
     auto fail = [&log](const std::string& why) {
         log.line(why);
@@ -143,7 +144,7 @@ int run_server(const server_settings& s) {
         ::close(descriptor);
         return fail(e.what());
     }
-    log.line(fmt::format("server: Fingerprint {}", crypto::fingerprint_sha256(key.key->blob())));
+    log.line(fmt::format("server: Fingerprint {}", crypto::fingerprint(key.key->blob())));
     if (policy.open())
         log.line(
             "server: Warning: no --auth and no --authorized-keys: everyone who reaches this port "

@@ -6,6 +6,7 @@
 
 #include "core/engine/byte_count.hh"
 #include "core/engine/config_request.hh"
+#include "core/ssh/authentication_policy.hh"
 
 namespace burin::engine {
 
@@ -70,7 +71,7 @@ void server_session::start(worker& w, server_shared& shared, int descriptor,
 
 server_session::server_session(worker& w, server_shared& shared, int descriptor,
                                const relay::endpoint& peer)
-    : link(w, descriptor, ssh::role::server, shared.settings->link_options()),
+    : link(w, descriptor, ssh::role::server, shared.settings->session()),
       _shared(shared),
       _peer(peer),
       _started(w.now()) {

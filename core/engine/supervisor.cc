@@ -13,12 +13,23 @@
 
 namespace burin::engine {
 
-supervisor::supervisor(logger& log) : _log(log) {
+namespace {
+sigset_t waited_signals() noexcept {
     sigset_t set;
     sigemptyset(&set);
     for (int s : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) sigaddset(&set, s);
+    return set;
+}
+}  // namespace
+
+void block_signals() noexcept {
+    sigset_t set = waited_signals();
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
+}
+
+supervisor::supervisor(logger& log) : _log(log) {
+    sigset_t set = waited_signals();
     _signals = signalfd(-1, &set, SFD_CLOEXEC);
     _wake = eventfd(0, EFD_CLOEXEC);
     rlimit files{};

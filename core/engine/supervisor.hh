@@ -14,10 +14,12 @@
 
 namespace burin::engine {
 
+// Blocks the signals that a supervisor waits for, in this thread and all that it starts: call it before any of them.
+void block_signals() noexcept;
+
 class supervisor {
   public:
-    // Blocks the signals that it will wait for in this thread and all started later; raises the
-    // descriptor limit.
+    // Raises the descriptor limit.
     explicit supervisor(logger&);
     ~supervisor();
 

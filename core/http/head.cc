@@ -24,6 +24,7 @@ bool parse_by_beast(bytes_view bytes, head& into) {
     namespace beast = boost::beast;
     beast::http::parser<request, beast::http::empty_body> parser;
     parser.header_limit(max_head_bytes + 1);
+    parser.body_limit(~std::uint64_t{0});
     parser.skip(true);
     boost::system::error_code error;
     parser.put(boost::asio::const_buffer(bytes.data(), bytes.size()), error);

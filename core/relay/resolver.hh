@@ -101,8 +101,8 @@ class resolver {
     resolver& operator=(const resolver&) = delete;
 
     // Asks for `host` (no brackets; a final dot means: no search list). `done` may be called before
-    // this returns: for literals always (they meet no c-ares), for names of /etc/hosts, for what
-    // is no name. A pending lookup is cancelled first.
+    // this returns: for literals and localhost always (they meet no c-ares), for names of
+    // /etc/hosts, for what is no name. A pending lookup is cancelled first.
     void resolve(lookup&, std::string_view host, std::uint16_t port) noexcept;
 
     // Questions on their way, cancelled ones included.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace burin::relay {
 
@@ -20,7 +21,7 @@ context::context(ring::ring& r, ring::timer_wheel& wheel, ring::buffer_group& so
 }
 
 context::~context() {
-    bury();
+    for (socket_relay* r = _dead; r != nullptr;) delete std::exchange(r, r->_next_dead);
 }
 
 std::uint32_t context::receive_share() const noexcept {
@@ -120,8 +121,8 @@ socket_relay* socket_relay::dialled(context& c, ssh::connection& connection,
                                     std::uint32_t number) {
     auto* r = new socket_relay(c, connection, observer, descriptor, number);
     r->_channel = &channel;
+    observer.on_flow_open(*r);  // first: accept() may find the session over and end the flow
     connection.accept(channel, *r);
-    observer.on_flow_open(*r);
     return r;
 }
 
@@ -151,6 +152,7 @@ void socket_relay::on_received(ring::completion c) noexcept {
         ++_context.counters.receives;
         ++_context._received_this_turn;
         _context.counters.received_bytes += size;
+        if (_channel == nullptr) return;  // the peer has closed and takes nothing any more
         _bytes_sent += size;
         std::byte* at = buffer.data();
         _connection.send(*_channel, std::move(buffer), {at, size});
@@ -158,7 +160,7 @@ void socket_relay::on_received(ring::completion c) noexcept {
     }
     if (c.result == 0) {
         _read_ended = true;
-        _connection.send_eof(*_channel);
+        if (_channel != nullptr) _connection.send_eof(*_channel);
         return settle();
     }
     if (c.result == -ENOBUFS) {

@@ -49,8 +49,9 @@ std::optional<target> parse_target(std::string_view text) {
     auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
     if (error != std::errc{} || end != port.data() + port.size() || number < 1 || number > 65535)
         return std::nullopt;
-    bool plain = std::all_of(host.begin(), host.end(),
-                             [](char c) { return c > ' ' && c < 127 && c != '/' && c != '\\'; });
+    bool plain = std::all_of(host.begin(), host.end(), [](char c) {
+        return c > ' ' && c < 127 && c != '/' && c != '\\' && c != '[' && c != ']';
+    });
     if (!plain) return std::nullopt;
     t.host = lowered ? lower(host) : std::string(host);
     if (t.host.empty()) t.host = "127.0.0.1";  // as Go's dialer takes ":80"

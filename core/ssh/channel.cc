@@ -1,10 +1,16 @@
 #include "core/ssh/channel.hh"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 namespace burin::ssh {
+
+namespace {
+// Memory for small pieces that share it, in bytes.
+inline constexpr std::uint64_t least_block = 64, most_shared = 32 * 1024;
+}  // namespace
 
 piece_pool::~piece_pool() {
     while (_free != nullptr) {
@@ -25,6 +31,7 @@ piece* piece_pool::make(ring::buffer holder, bytes_view bytes) noexcept {
     p->holder = std::move(holder);
     p->data = bytes.data();
     p->size = static_cast<std::uint32_t>(bytes.size());
+    p->room = 0;
     return p;
 }
 
@@ -40,16 +47,28 @@ void piece_pool::drop(piece* p) noexcept {
     _free = p;
 }
 
-void piece_pool::own(piece& p) noexcept {
+void piece_pool::own(piece& p, std::uint32_t capacity) noexcept {
     if (p.owned != nullptr) return;
-    auto* copy = static_cast<std::byte*>(std::malloc(p.size));
+    if (capacity < p.size) capacity = p.size;
+    auto* copy = static_cast<std::byte*>(std::malloc(capacity));
     if (copy == nullptr) std::abort();  // out of memory is fatal everywhere
     std::memcpy(copy, p.data, p.size);
     p.owned = copy;
     p.data = copy;
+    p.room = capacity - p.size;
     p.holder.reset();
     _owned_bytes += p.size;
     _copied_out += p.size;
+}
+
+void piece_pool::append(piece& to, piece* from) noexcept {
+    std::size_t end = static_cast<std::size_t>(to.data - to.owned) + to.size;
+    std::memcpy(to.owned + end, from->data, from->size);
+    to.size += from->size;
+    to.room -= from->size;
+    _owned_bytes += from->size;
+    _copied_out += from->size;
+    drop(from);
 }
 
 void piece_list::take(std::uint32_t bytes, piece_pool& pool) noexcept {
@@ -57,6 +76,7 @@ void piece_list::take(std::uint32_t bytes, piece_pool& pool) noexcept {
     _bytes -= bytes;
     if (bytes == p->size) {
         _first = p->next;
+        if (_last_owned == p) _last_owned = nullptr;
         pool.drop(p);
         return;
     }
@@ -80,11 +100,28 @@ void piece_list::clear(piece_pool& pool) noexcept {
         _first = p->next;
         pool.drop(p);
     }
+    _last_owned = nullptr;
     _bytes = 0;
 }
 
 void piece_list::own(piece_pool& pool) noexcept {
-    for (piece* p = _first; p != nullptr; p = p->next) pool.own(*p);
+    // A peer may send byte by byte: without sharing, each byte would cost a piece and a block of
+    // memory. Blocks grow with what waits, so that there are few of them and little is unused.
+    piece* before = _last_owned;
+    piece* p = before == nullptr ? _first : before->next;
+    while (p != nullptr) {
+        piece* after = p->next;
+        if (before != nullptr && p->owned == nullptr && p->size <= before->room) {
+            pool.append(*before, p);
+            before->next = after;
+        } else {
+            pool.own(*p, static_cast<std::uint32_t>(
+                             std::clamp<std::uint64_t>(_bytes / 4, least_block, most_shared)));
+            before = p;
+        }
+        p = after;
+    }
+    _last = _last_owned = before;
 }
 
 }  // namespace burin::ssh

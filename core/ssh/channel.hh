@@ -25,9 +25,10 @@ struct channel;
 struct piece {
     piece* next = nullptr;
     ring::buffer holder;         // the receive buffer the bytes lie in, or none
-    std::byte* owned = nullptr;  // else: memory of exact size, from malloc
+    std::byte* owned = nullptr;  // else: memory of its own, from malloc
     const std::byte* data = nullptr;
     std::uint32_t size = 0;
+    std::uint32_t room = 0;  // of its own memory, behind the bytes
 };
 
 // Pieces of one worker, reused; allocates only when more are in use than ever before.
@@ -40,8 +41,11 @@ class piece_pool {
 
     piece* make(ring::buffer holder, bytes_view bytes) noexcept;
     void drop(piece*) noexcept;
-    // Copies the bytes out of the receive buffer, which goes back to its group.
-    void own(piece&) noexcept;
+    // Copies the bytes out of the receive buffer, which goes back to its group. The memory has the
+    // size of the bytes, or `capacity` when that is more.
+    void own(piece&, std::uint32_t capacity = 0) noexcept;
+    // Moves the bytes of `from`, which no longer counts, behind those of `to`, which has the room.
+    void append(piece& to, piece* from) noexcept;
     // `bytes` fewer of a piece with memory of its own are needed (the memory stays until the piece
     // is dropped).
     void forget(const piece& p, std::uint32_t bytes) noexcept {
@@ -76,12 +80,14 @@ class piece_list {
     // The same over as many pieces as it takes.
     void take_all_of(std::uint64_t bytes, piece_pool&) noexcept;
     void clear(piece_pool&) noexcept;
-    // No piece keeps a receive buffer any longer.
+    // No piece keeps a receive buffer any longer; small ones share memory. Costs what was pushed
+    // since the last call. Bytes that had memory of their own stay where they are.
     void own(piece_pool&) noexcept;
 
   private:
     piece* _first = nullptr;
     piece* _last = nullptr;
+    piece* _last_owned = nullptr;  // what own() came to: those behind it are new
     std::uint64_t _bytes = 0;
 };
 
@@ -110,35 +116,72 @@ class channel_end {
 };
 
 enum class channel_state : std::uint8_t {
-    opening,  // we asked
-    asked,    // the peer asked; not answered yet
+    opening,    // we asked
+    abandoned,  // we asked and gave up; CLOSE goes out when the answer names the peer's id
+    asked,      // the peer asked; not answered yet
     open,
     closing,  // we sent CLOSE, the peer did not yet
 };
 
+struct channel_link {
+    channel* next = nullptr;
+    channel** back = nullptr;  // the pointer that points at us; nullptr: not in the list
+};
+
 struct channel {
     channel_end* end = nullptr;
-    channel* next_ready = nullptr;    // in the connection's list of channels with something to seal
-    channel* next_adjust = nullptr;   // in its list of channels that owe the peer credit
-    channel* next_waiting = nullptr;  // in its list of ends to be told on_sendable
-    std::uint32_t local = 0;          // our id
-    std::uint32_t remote = 0;         // the peer's
-    std::uint32_t send_credit = 0;    // bytes the peer still takes
-    std::uint32_t max_packet = 0;     // payload bytes the peer takes in one packet
-    std::uint32_t receive_left = 0;   // bytes the peer may still send
+    channel_link ready;              // in the connection's list of channels with something to seal
+    channel_link adjust;             // in its list of channels that owe the peer credit
+    channel_link waiting;            // in its list of ends to be told on_sendable
+    std::uint32_t local = 0;         // our id
+    std::uint32_t remote = 0;        // the peer's
+    std::uint32_t send_credit = 0;   // bytes the peer still takes
+    std::uint32_t max_packet = 0;    // payload bytes the peer takes in one packet
+    std::uint32_t receive_left = 0;  // bytes the peer may still send
     std::uint32_t window = 0;    // granted in all: receive_left + delivered and not yet credited
     std::uint32_t consumed = 0;  // taken by the end, not yet credited
-    std::uint32_t since_growth = 0;  // bytes received since the window was last enlarged
+    std::uint32_t since_growth = 0;     // bytes received since growth_since_ms
+    std::uint32_t growth_since_ms = 0;  // when the window last grew or could have
     channel_state state = channel_state::opening;
-    bool ready = false, owes = false, waiting = false;
     bool eof_wanted = false, eof_sent = false, eof_received = false;
     bool close_wanted = false;
-    std::uint8_t stalled = 0;  // out of credit with payload queued
+    std::uint32_t stalls = 0;  // times the peer's credit was used up
     piece_list queue;          // payload not yet sealed
     std::uint64_t bytes_sent = 0, bytes_received = 0;
-    std::uint32_t stalls = 0;
 };
 
 static_assert(sizeof(channel) <= 160, "10 000 idle channels stay small");
+
+// First in, first out; a channel leaves from anywhere in constant time.
+template <channel_link channel::* Link>
+class channel_list {
+  public:
+    channel_list() = default;
+    channel_list(const channel_list&) = delete;
+    channel_list& operator=(const channel_list&) = delete;
+
+    bool empty() const noexcept { return _first == nullptr; }
+    channel* first() const noexcept { return _first; }
+    static bool holds(const channel& c) noexcept { return (c.*Link).back != nullptr; }
+    static channel* after(const channel& c) noexcept { return (c.*Link).next; }
+    void push(channel& c) noexcept {
+        channel_link& link = c.*Link;
+        link.next = nullptr;
+        link.back = _end;
+        *_end = &c;
+        _end = &link.next;
+    }
+    void remove(channel& c) noexcept {
+        channel_link& link = c.*Link;
+        if (link.back == nullptr) return;
+        *link.back = link.next;
+        (link.next == nullptr ? _end : (link.next->*Link).back) = link.back;
+        link = {};
+    }
+
+  private:
+    channel* _first = nullptr;
+    channel** _end = &_first;
+};
 
 }  // namespace burin::ssh

@@ -12,8 +12,10 @@ namespace burin::ssh {
 namespace {
 // A channel's turn in the round robin: two full packets.
 inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
-// A flow earns a larger window after this many windows' worth of bytes.
-inline constexpr std::uint32_t windows_before_growth = 4;
+// A flow earns a larger window with this many windows' worth of bytes in so many milliseconds. A
+// flow that its window holds back carries one window a round trip, so round trips of up to half a
+// second are filled; a flow whose window lasts for half a second keeps what it has.
+inline constexpr std::uint32_t windows_before_growth = 4, growth_ms = 2000;
 }  // namespace
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
@@ -27,12 +29,13 @@ connection::~connection() {
 // ---- the table ----
 
 channel* connection::make(channel_state state) noexcept {
-    if (_count >= _limits.max_channels) return nullptr;
+    if (_failed || _count >= _limits.max_channels) return nullptr;
     std::uint32_t window = _budget.open(_limits.window_max);
     if (window == 0) return nullptr;
     auto* c = new channel;
     c->state = state;
     c->window = c->receive_left = window;
+    c->growth_since_ms = now_ms();
     if (_free_ids.empty()) {
         c->local = static_cast<std::uint32_t>(_table.size());
         _table.push_back(c);
@@ -47,22 +50,10 @@ channel* connection::make(channel_state state) noexcept {
 }
 
 void connection::free(channel& c) noexcept {
-    // Out of the three lists; they are short and this is not the data path.
-    auto unlink = [&c](channel*& first, channel* channel::* next) {
-        for (channel** at = &first; *at != nullptr; at = &((*at)->*next))
-            if (*at == &c) {
-                *at = c.*next;
-                return;
-            }
-    };
-    if (c.ready) {
-        unlink(_ready_first, &channel::next_ready);
-        _ready_last = _ready_first;
-        while (_ready_last != nullptr && _ready_last->next_ready != nullptr)
-            _ready_last = _ready_last->next_ready;
-    }
-    if (c.owes) unlink(_adjust_first, &channel::next_adjust);
-    if (c.waiting) unlink(_waiting_first, &channel::next_waiting);
+    if (_ready.first() == &c) _turn_left = 0;
+    _ready.remove(c);
+    _adjust.remove(c);
+    _waiting.remove(c);
     _queued_bytes -= c.queue.bytes();
     c.queue.clear(_pieces);
     _budget.close(c.window);
@@ -85,8 +76,17 @@ void connection::violation(std::string_view rule) noexcept {
     _events.on_violation(rule);
 }
 
-void connection::queue(const byte_vector& message) noexcept {
-    _transport.send(message);
+std::uint32_t connection::now_ms() const noexcept {
+    return static_cast<std::uint32_t>(_limits.clock() / ring::millisecond);
+}
+
+bool connection::queue() noexcept {
+    return _transport.send(_scratch);
+}
+
+// Both ends know both ids: what RFC 4254 allows on a channel is allowed.
+bool connection::answered(const channel& c) noexcept {
+    return c.state == channel_state::open || c.state == channel_state::closing;
 }
 
 // ---- messages in ----
@@ -127,8 +127,7 @@ void connection::on_data(bytes_span payload, const ring::buffer& holder) noexcep
         return violation("channel data whose length disagrees with its packet");
     channel* c = find(id);
     if (c == nullptr) return;
-    if (c->state == channel_state::opening || c->state == channel_state::asked)
-        return violation("data on a channel that is not open");
+    if (!answered(*c)) return violation("data on a channel that is not open");
     if (c->eof_received) return violation("data after EOF");
     if (size > max_payload_bytes) return violation("incoming packet exceeds maximum payload size");
     if (size > c->receive_left) return violation("remote side wrote too much");
@@ -148,6 +147,8 @@ void connection::on_extended_data(bytes_view payload) noexcept {
     if (!parse(payload, message)) return violation("malformed extended data");
     channel* c = find(message.recipient);
     if (c == nullptr) return;
+    if (!answered(*c)) return violation("data on a channel that is not open");
+    if (c->eof_received) return violation("data after EOF");
     auto size = static_cast<std::uint32_t>(message.data.size());
     if (size > max_payload_bytes) return violation("incoming packet exceeds maximum payload size");
     if (size > c->receive_left) return violation("remote side wrote too much");
@@ -161,19 +162,21 @@ void connection::on_open(bytes_view payload) noexcept {
     if (!parse(payload, open)) return violation("malformed channel open");
     channel* c = nullptr;
     open_failure_reason reason = open_failure_reason::shortage;
-    std::string_view text = "too many channels";
+    std::string_view text = "too many channels", language = "en";
     if (open.max_packet < 9 || open.max_packet > 0x80000000u) {
         reason = open_failure_reason::connect_failed;
         text = "invalid request";
+        language = "en_US.UTF-8";
     } else {
         c = make(channel_state::asked);
     }
     if (c == nullptr) {
         ++_counters.channels_refused;
-        channel_open_failure failure{open.sender, reason, text};
+        channel_open_failure failure{open.sender, reason, text, language};
         _scratch.clear();
         build(_scratch, failure);
-        return queue(_scratch);
+        queue();
+        return;
     }
     c->remote = open.sender;
     c->send_credit = open.window;
@@ -186,12 +189,10 @@ void connection::on_confirmation(bytes_view payload) noexcept {
     if (!parse(payload, message)) return violation("malformed channel confirmation");
     channel* c = find(message.recipient);
     if (c == nullptr) return;
-    if (c->state == channel_state::closing &&
-        c->remote == ~0u) {  // we gave up while it was opening
+    if (c->state == channel_state::abandoned) {
         c->remote = message.sender;
-        _scratch.clear();
-        build_close(_scratch, c->remote);
-        return queue(_scratch);
+        send_close(*c);
+        return;
     }
     if (c->state != channel_state::opening) return violation("unexpected channel confirmation");
     if (message.max_packet < 9 || message.max_packet > 0x80000000u)
@@ -201,7 +202,9 @@ void connection::on_confirmation(bytes_view payload) noexcept {
     c->max_packet = std::min(message.max_packet, max_payload_bytes);
     c->state = channel_state::open;
     ++_counters.channels_opened;
-    c->end->on_confirmed();
+    channel_end* end = c->end;
+    if (c->eof_wanted && !finish_if_due(*c)) return;
+    end->on_confirmed();
 }
 
 void connection::on_open_failure(bytes_view payload) noexcept {
@@ -209,8 +212,7 @@ void connection::on_open_failure(bytes_view payload) noexcept {
     if (!parse(payload, message)) return violation("malformed channel failure");
     channel* c = find(message.recipient);
     if (c == nullptr) return;
-    bool given_up = c->state == channel_state::closing && c->remote == ~0u;
-    if (c->state != channel_state::opening && !given_up)
+    if (c->state != channel_state::opening && c->state != channel_state::abandoned)
         return violation("unexpected channel failure");
     ++_counters.channels_refused;
     channel_end* end = c->end;
@@ -224,11 +226,9 @@ void connection::on_adjust(bytes_view payload) noexcept {
     if (!parse(payload, message)) return violation("malformed window adjust");
     channel* c = find(message.recipient);
     if (c == nullptr) return;
-    if (c->state == channel_state::opening || c->state == channel_state::asked)
-        return violation("window adjust on a channel that is not open");
+    if (!answered(*c)) return violation("window adjust on a channel that is not open");
     if (message.bytes > ~c->send_credit) return violation("window adjust beyond 2^32-1");
     c->send_credit += message.bytes;
-    c->stalled = 0;
     if (c->state != channel_state::open) return;
     if (!c->queue.empty())
         mark_ready(*c);
@@ -241,8 +241,7 @@ void connection::on_eof(bytes_view payload) noexcept {
     if (!parse_recipient(payload, id)) return violation("malformed EOF");
     channel* c = find(id);
     if (c == nullptr) return;
-    if (c->state == channel_state::opening || c->state == channel_state::asked)
-        return violation("EOF on a channel that is not open");
+    if (!answered(*c)) return violation("EOF on a channel that is not open");
     if (c->eof_received) return;
     c->eof_received = true;
     _peer_sends_eof = true;
@@ -254,17 +253,14 @@ void connection::on_close(bytes_view payload) noexcept {
     if (!parse_recipient(payload, id)) return violation("malformed CLOSE");
     channel* c = find(id);
     if (c == nullptr) return;
-    if (c->state == channel_state::opening || c->state == channel_state::asked)
-        return violation("CLOSE on a channel that is not open");
+    if (!answered(*c)) return violation("CLOSE on a channel that is not open");
     channel_end* end = c->end;
-    c->end = nullptr;
-    if (c->state != channel_state::closing) {
-        _scratch.clear();
-        build_close(_scratch, c->remote);
-        queue(_scratch);
-    }
-    bool complete = c->eof_received;
+    bool complete = c->eof_received, answer = c->state != channel_state::closing;
+    _scratch.clear();
+    build_close(_scratch, c->remote);
     free(*c);
+    // When the session ends here, this channel is already gone and the others are told first.
+    if (answer) queue();
     if (end != nullptr) end->on_closed(complete ? close_cause::finished : close_cause::cut_off);
 }
 
@@ -279,7 +275,7 @@ void connection::on_channel_request(bytes_view payload) noexcept {
     if (c->state != channel_state::open) return;
     _scratch.clear();
     build_channel_failure(_scratch, c->remote);
-    queue(_scratch);
+    queue();
 }
 
 // ---- opening ----
@@ -287,8 +283,6 @@ void connection::on_channel_request(bytes_view payload) noexcept {
 channel* connection::open(channel_end& end, std::string_view type, bytes_view extra) noexcept {
     channel* c = make(channel_state::opening);
     if (c == nullptr) return nullptr;
-    c->end = &end;
-    c->remote = ~0u;
     channel_open message;
     message.type = type;
     message.sender = c->local;
@@ -297,7 +291,11 @@ channel* connection::open(channel_end& end, std::string_view type, bytes_view ex
     message.rest = extra;
     _scratch.clear();
     build(_scratch, message);
-    queue(_scratch);
+    if (!queue()) {
+        if (_count > 0) free(*c);  // else lose() was here
+        return nullptr;
+    }
+    c->end = &end;
     return c;
 }
 
@@ -312,8 +310,7 @@ void connection::accept(channel& c, channel_end& end) noexcept {
     message.max_packet = max_payload_bytes;
     _scratch.clear();
     build(_scratch, message);
-    queue(_scratch);
-    want_more(c);
+    if (queue()) want_more(c);
 }
 
 void connection::refuse(channel& c, open_failure_reason reason, std::string_view text) noexcept {
@@ -321,19 +318,25 @@ void connection::refuse(channel& c, open_failure_reason reason, std::string_view
     channel_open_failure message{c.remote, reason, text};
     _scratch.clear();
     build(_scratch, message);
-    queue(_scratch);
+    c.end = nullptr;
     free(c);
+    queue();
 }
 
 // ---- payload ----
 
-std::uint32_t connection::sendable(const channel& c) const noexcept {
+std::uint32_t connection::sendable(channel& c) noexcept {
     if (c.state != channel_state::open || c.eof_wanted || c.close_wanted) return 0;
+    if (_queued_bytes >= queued_limit_bytes) {
+        want_more(c);
+        return 0;
+    }
     std::uint64_t queued = c.queue.bytes();
     return queued >= c.send_credit ? 0 : c.send_credit - static_cast<std::uint32_t>(queued);
 }
 
 void connection::send(channel& c, ring::buffer holder, bytes_view bytes) noexcept {
+    if (bytes.empty()) return;
     c.queue.push(_pieces.make(std::move(holder), bytes));
     _queued_bytes += bytes.size();
     mark_ready(c);
@@ -346,8 +349,8 @@ void connection::send_eof(channel& c) noexcept {
 }
 
 void connection::close(channel& c) noexcept {
+    if (!answered(c)) return abort(c);
     c.end = nullptr;
-    if (c.state == channel_state::opening) return abort(c);
     c.close_wanted = true;
     finish_if_due(c);
 }
@@ -357,65 +360,49 @@ void connection::abort(channel& c) noexcept {
     _queued_bytes -= c.queue.bytes();
     c.queue.clear(_pieces);
     if (c.state == channel_state::opening) {
-        c.state = channel_state::closing;  // CLOSE goes out when the peer's answer names its id
+        c.state = channel_state::abandoned;
         return;
     }
     if (c.state == channel_state::asked) return refuse(c, open_failure_reason::connect_failed, "");
-    c.eof_wanted = false;
-    c.close_wanted = true;
     send_close(c);
 }
 
-void connection::finish_if_due(channel& c) noexcept {
-    if (!c.queue.empty() || c.state != channel_state::open) return;
+bool connection::finish_if_due(channel& c) noexcept {
+    if (!c.queue.empty() || c.state != channel_state::open) return true;
     if (c.eof_wanted && !c.eof_sent) {
         c.eof_sent = true;
         _scratch.clear();
         build_eof(_scratch, c.remote);
-        queue(_scratch);
+        if (!queue()) return false;
     }
-    if (c.close_wanted) send_close(c);
+    return !c.close_wanted || send_close(c);
 }
 
-void connection::send_close(channel& c) noexcept {
-    if (c.state == channel_state::closing) return;
+bool connection::send_close(channel& c) noexcept {
+    if (c.state == channel_state::closing) return true;
     c.state = channel_state::closing;
     _scratch.clear();
     build_close(_scratch, c.remote);
-    queue(_scratch);
+    return queue();
 }
 
 void connection::mark_ready(channel& c) noexcept {
-    if (c.ready || c.send_credit == 0) {
-        if (c.send_credit == 0 && c.stalled == 0) {
-            c.stalled = 1;
-            ++c.stalls;
-        }
-        return;
-    }
-    c.ready = true;
-    c.next_ready = nullptr;
-    (_ready_first == nullptr ? _ready_first : _ready_last->next_ready) = &c;
-    _ready_last = &c;
+    if (_ready.holds(c) || c.send_credit == 0) return;
+    _ready.push(c);
     _events.on_pending();
 }
 
 void connection::want_more(channel& c) noexcept {
-    if (c.waiting || c.end == nullptr) return;
-    c.waiting = true;
-    c.next_waiting = _waiting_first;
-    _waiting_first = &c;
+    if (_waiting.holds(c) || c.end == nullptr || c.eof_wanted) return;
+    _waiting.push(c);
     _events.on_pending();
 }
 
 void connection::tell_sendable() noexcept {
-    channel* c = _waiting_first;
-    _waiting_first = nullptr;
-    while (c != nullptr) {
-        channel* after = c->next_waiting;
-        c->waiting = false;
+    while (!_waiting.empty() && _queued_bytes < queued_limit_bytes) {
+        channel* c = _waiting.first();
+        _waiting.remove(*c);
         if (c->end != nullptr && c->state == channel_state::open) c->end->on_sendable();
-        c = after;
     }
 }
 
@@ -423,33 +410,31 @@ void connection::tell_sendable() noexcept {
 
 void connection::consumed(channel& c, std::uint32_t bytes) noexcept {
     c.consumed += bytes;
-    if (c.owes || c.consumed == 0) return;
+    if (_adjust.holds(c) || c.consumed == 0) return;
     // A quarter of the window at a time, as little as one packet when it is small.
     if (c.consumed < std::max<std::uint32_t>(c.window / 4, 1)) return;
-    c.owes = true;
-    c.next_adjust = _adjust_first;
-    _adjust_first = &c;
+    _adjust.push(c);
     _events.on_pending();
 }
 
 void connection::maybe_grow(channel& c) noexcept {
     if (c.window >= _limits.window_max) return;
     if (c.since_growth < std::uint64_t{windows_before_growth} * c.window) return;
-    // Used up by more than half before credit went out, although the end keeps up: the window is
-    // what limits the flow.
-    if (c.receive_left > c.window / 2) return;
+    const std::uint32_t now = now_ms(), took = now - c.growth_since_ms;
     c.since_growth = 0;
+    c.growth_since_ms = now;
+    // What was delivered and not taken: an end that does not keep up gets no more to keep.
+    const std::uint32_t held = c.window - c.receive_left - c.consumed;
+    if (took > growth_ms || held > c.window / 2) return;
     std::uint32_t more = _budget.grow(std::min(c.window, _limits.window_max - c.window));
     c.window += more;
     c.consumed += more;
 }
 
 void connection::flush_adjusts() noexcept {
-    channel* c = _adjust_first;
-    _adjust_first = nullptr;
-    while (c != nullptr) {
-        channel* after = c->next_adjust;
-        c->owes = false;
+    while (!_adjust.empty()) {
+        channel* c = _adjust.first();
+        _adjust.remove(*c);
         if (c->state == channel_state::open && !c->eof_received && c->consumed > 0) {
             maybe_grow(*c);
             channel_window_adjust message{c->remote, c->consumed};
@@ -457,34 +442,30 @@ void connection::flush_adjusts() noexcept {
             c->consumed = 0;
             _scratch.clear();
             build(_scratch, message);
-            queue(_scratch);
             ++_counters.adjusts_sent;
+            if (!queue()) return;
         }
-        c = after;
     }
 }
 
 // ---- flush ----
 
 bool connection::pending() const noexcept {
-    return _ready_first != nullptr || _adjust_first != nullptr || _waiting_first != nullptr;
+    return !_adjust.empty() || (!_ready.empty() && _transport.data_allowed()) ||
+           (!_waiting.empty() && _queued_bytes < queued_limit_bytes);
 }
 
 void connection::flush_data(packet_sink& sink) noexcept {
     if (!_transport.data_allowed()) return;
-    while (_ready_first != nullptr) {
-        channel* c = _ready_first;
-        std::uint32_t left = quantum_bytes;
-        bool full = false;
-        while (left > 0 && !c->queue.empty() && c->send_credit > 0) {
+    while (!_ready.empty()) {
+        channel* c = _ready.first();
+        if (_turn_left == 0) _turn_left = quantum_bytes;
+        while (_turn_left > 0 && !c->queue.empty() && c->send_credit > 0) {
             const piece& front = *c->queue.first();
             std::uint32_t size = std::min({front.size, c->max_packet, c->send_credit});
             std::size_t sealed = _transport.sealed_size(data_header_bytes + size);
             std::byte* out = sink.room(sealed);
-            if (out == nullptr) {
-                full = true;
-                break;
-            }
+            if (out == nullptr) return;  // it goes on with its turn in the next flush
             data_header head = make_data_header(c->remote, size);
             _transport.seal(head, {front.data, size}, out);
             sink.commit(sealed);
@@ -492,18 +473,17 @@ void connection::flush_data(packet_sink& sink) noexcept {
             c->bytes_sent += size;
             _queued_bytes -= size;
             c->queue.take(size, _pieces);
-            left -= std::min(left, size);
+            _turn_left -= std::min(_turn_left, size);
             if (!_transport.data_allowed()) break;
         }
-        if (full) return;  // the same channel goes on next turn with what its queue holds
-        _ready_first = c->next_ready;
-        if (_ready_first == nullptr) _ready_last = nullptr;
-        c->ready = false;
-        if (c->queue.empty()) {
-            finish_if_due(*c);
-            if (c->send_credit > 0) want_more(*c);
-        } else {
+        _turn_left = 0;
+        _ready.remove(*c);
+        if (c->send_credit == 0) ++c->stalls;
+        if (!c->queue.empty()) {
             mark_ready(*c);
+        } else {
+            if (c->send_credit > 0) want_more(*c);
+            if (!finish_if_due(*c)) return;
         }
         if (!_transport.data_allowed()) return;
     }
@@ -511,7 +491,7 @@ void connection::flush_data(packet_sink& sink) noexcept {
 
 void connection::own_queued() noexcept {
     // No channel queues more than its credit, so whatever has a queue stands in the ready list.
-    for (channel* c = _ready_first; c != nullptr; c = c->next_ready) c->queue.own(_pieces);
+    for (channel* c = _ready.first(); c != nullptr; c = _ready.after(*c)) c->queue.own(_pieces);
 }
 
 // ---- requests ----
@@ -522,13 +502,13 @@ void connection::reply(bool success, bytes_view payload) noexcept {
         build_request_success(_scratch, payload);
     else
         build_request_failure(_scratch, payload);
-    queue(_scratch);
+    queue();
 }
 
 void connection::request(std::string_view name, bytes_view rest) noexcept {
     _scratch.clear();
     build(_scratch, global_request{name, true, rest});
-    queue(_scratch);
+    queue();
 }
 
 void connection::lose() noexcept {

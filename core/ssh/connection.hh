@@ -18,6 +18,7 @@
 #include "core/ssh/messages.hh"
 #include "core/ssh/transport.hh"
 #include "ring/budget.hh"
+#include "ring/clock.hh"
 
 namespace burin::ssh {
 
@@ -48,6 +49,8 @@ class connection_events {
 struct connection_limits {
     std::uint32_t max_channels = 10'000;
     std::uint32_t window_max = 4u << 20;  // bytes a channel, as far as the budget goes
+    // Asked when a channel opens and when its window might grow.
+    ring::microseconds_t (*clock)() = &ring::monotonic_now;
 };
 
 struct connection_counters {
@@ -67,14 +70,16 @@ class connection {
     void receive(bytes_span payload, const ring::buffer& holder) noexcept;
 
     // ---- opening ----
-    // Asks the peer for a channel; nullptr when there is no budget or the limit is reached.
+    // Asks the peer for a channel; nullptr when there is no budget, the limit is reached, or the
+    // session is over.
     channel* open(channel_end&, std::string_view type, bytes_view extra) noexcept;
     void accept(channel&, channel_end&) noexcept;
     void refuse(channel&, open_failure_reason, std::string_view text) noexcept;
 
     // ---- payload ----
-    // Bytes that may be queued now: credit of the peer not yet spoken for; 0 unless open.
-    std::uint32_t sendable(const channel&) const noexcept;
+    // Bytes that may be queued now: credit of the peer not yet spoken for; 0 unless open. Also 0
+    // while the session has more than queued_limit_bytes to seal; on_sendable() follows then, too.
+    std::uint32_t sendable(channel&) noexcept;
     // Queues payload, at most sendable(); sealed in a later flush.
     void send(channel&, ring::buffer holder, bytes_view bytes) noexcept;
     // EOF after everything queued.
@@ -118,13 +123,17 @@ class connection {
     void free(channel&) noexcept;
     channel* find(std::uint32_t id) noexcept;
     void violation(std::string_view rule) noexcept;
-    void detach(channel&, close_cause) noexcept;
     void mark_ready(channel&) noexcept;
-    void finish_if_due(channel&) noexcept;
-    void send_close(channel&) noexcept;
+    // False: as queue().
+    bool finish_if_due(channel&) noexcept;
+    bool send_close(channel&) noexcept;
     void want_more(channel&) noexcept;
     void maybe_grow(channel&) noexcept;
-    void queue(const byte_vector&) noexcept;
+    std::uint32_t now_ms() const noexcept;
+    // Queues what was built in _scratch. False: the session is over. It may have ended right here,
+    // because the transport's queue is full, and every channel is gone then: touch none.
+    bool queue() noexcept;
+    static bool answered(const channel&) noexcept;
 
     void on_data(bytes_span payload, const ring::buffer& holder) noexcept;
     void on_open(bytes_view) noexcept;
@@ -143,10 +152,10 @@ class connection {
     connection_limits _limits;
     std::vector<channel*> _table;          // by local id
     std::vector<std::uint32_t> _free_ids;  // a heap: the lowest first
-    channel* _ready_first = nullptr;
-    channel* _ready_last = nullptr;
-    channel* _adjust_first = nullptr;
-    channel* _waiting_first = nullptr;
+    channel_list<&channel::ready> _ready;
+    channel_list<&channel::adjust> _adjust;
+    channel_list<&channel::waiting> _waiting;
+    std::uint32_t _turn_left = 0;  // bytes the first ready channel may still seal; 0: a new turn
     std::uint32_t _count = 0;
     std::uint64_t _queued_bytes = 0;
     bool _peer_sends_eof = false;
@@ -158,5 +167,9 @@ class connection {
 // Payload bytes in one packet that we send, whatever larger size the peer offers, and that we
 // accept.
 inline constexpr std::uint32_t max_payload_bytes = 32768;
+
+// What a session may have queued before its channels wait, whatever credit they have: eight sends.
+// A session whose own connection is stuck holds little more, with thousands of busy channels.
+inline constexpr std::uint64_t queued_limit_bytes = 4u << 20;
 
 }  // namespace burin::ssh

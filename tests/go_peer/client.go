@@ -101,6 +101,7 @@ func directTCPIP(r *remote) []byte {
 }
 
 func (o *clientOptions) session(declared config, box *sessionBox) error {
+	begin := time.Now()
 	stream, err := o.dial()
 	if err != nil {
 		return err
@@ -157,14 +158,14 @@ func (o *clientOptions) session(declared config, box *sessionBox) error {
 	}
 	go answerRequests(requests)
 	go refuseChannels(channels)
-	fmt.Println("connected")
+	log.Printf("client: Connected (Latency %s)", time.Since(begin))
 	box.put(conn)
 	if o.once && len(declared.Remotes) == 0 {
 		return nil
 	}
 	err = conn.Wait()
 	box.put(nil)
-	fmt.Println("disconnected")
+	log.Printf("client: Disconnected")
 	return err
 }
 

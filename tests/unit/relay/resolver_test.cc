@@ -130,8 +130,11 @@ TEST_CASE("the hosts file and localhost need no server", "[resolver]") {
     unsetenv("CARES_HOSTS");
     unlink(path.c_str());
     CHECK(one.texts() == std::vector<std::string>{"192.0.2.33:9100", "[2001:db8::33]:9100"});
-    REQUIRE_FALSE(local.question.addresses().empty());
-    for (const endpoint& address : local.question.addresses()) CHECK(address.loopback());
+    CHECK(local.texts() == std::vector<std::string>{"127.0.0.1:1", "[::1]:1"});
+    for (const char* name : {"LocalHost.", "a.localhost"}) {
+        names.resolve(local.question, name, 1);
+        CHECK(local.texts() == std::vector<std::string>{"127.0.0.1:1", "[::1]:1"});
+    }
     CHECK(server.questions() == 0);
 }
 

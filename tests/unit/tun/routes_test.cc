@@ -408,25 +408,32 @@ TEST_CASE("a bound socket's packets leave beneath the tunnel", "[routes]") {
     make_uplink();
     gateway gate = open_gateway(usual({net("0.0.0.0/0"), net("::/0")}));
     for (const char* server : {"203.0.113.7", "2606:4700::1111"}) {
-        auto way = gate.around.underlay_for(ip(server));
-        REQUIRE(way.ok());
         sockaddr_storage to{};
         socklen_t size = ip(server).socket_address(443, to);
-        auto source = [&](const std::string& interface) {
+        enum class hook { none, outside };
+        auto source = [&](hook wanted) {
             descriptor socket(::socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-            if (!interface.empty())
-                REQUIRE(setsockopt(socket.number(), SOL_SOCKET, SO_BINDTODEVICE, interface.data(),
-                                   static_cast<socklen_t>(interface.size())) == 0);
-            REQUIRE(connect(socket.number(), reinterpret_cast<sockaddr*>(&to), size) == 0);
+            auto* address = reinterpret_cast<sockaddr*>(&to);
+            if (wanted == hook::outside)
+                REQUIRE(gate.around.keep_outside(socket.number(), *address) == 0);
+            REQUIRE(connect(socket.number(), address, size) == 0);
             sockaddr_storage own{};
             socklen_t own_size = sizeof own;
             getsockname(socket.number(), reinterpret_cast<sockaddr*>(&own), &own_size);
             return ip_address::from(reinterpret_cast<sockaddr&>(own))->text();
         };
         bool v4 = to.ss_family == AF_INET;
-        CHECK(source("") == (v4 ? "10.77.0.1" : "fd77::1"));
-        CHECK(source(way->interface) == (v4 ? "192.0.2.2" : "fd00:1::2"));
+        CHECK(source(hook::none) == (v4 ? "10.77.0.1" : "fd77::1"));
+        CHECK(source(hook::outside) == (v4 ? "192.0.2.2" : "fd00:1::2"));
     }
+    shell("ip route del default via 192.0.2.1");
+    sockaddr_storage to{};
+    ip("203.0.113.7").socket_address(443, to);
+    descriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    CHECK(gate.around.keep_outside(socket.number(), reinterpret_cast<sockaddr&>(to)) ==
+          ENETUNREACH);
+    ip("127.0.0.1").socket_address(443, to);
+    CHECK(gate.around.keep_outside(socket.number(), reinterpret_cast<sockaddr&>(to)) == 0);
 }
 
 TEST_CASE("strict reverse path checks are seen, and exclusion answers them", "[routes]") {
@@ -466,6 +473,18 @@ TEST_CASE("strict reverse path checks are seen, and exclusion answers them", "[r
     REQUIRE_FALSE(gate.around.exclude({}));
     CHECK(routes_of(kernel.value(), AF_INET, gate.tun.index()) ==
           std::vector<std::string>{"0.0.0.0/1", "10.77.0.0/24", "128.0.0.0/1"});
+
+    // The hook does it by itself, for the latest few servers.
+    for (unsigned i = 1; i <= routes::outside_limit + 1; ++i) {
+        in_addr raw{htonl(0xcb007100u + i)};  // 203.0.113.i
+        sockaddr_storage to{};
+        ip_address(raw).socket_address(443, to);
+        descriptor socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        CHECK(gate.around.keep_outside(socket.number(), reinterpret_cast<sockaddr&>(to)) == 0);
+        CHECK(kernel->route_to(ip_address(raw))->hops.front().link_index == up0);
+    }
+    CHECK(kernel->route_to(ip("203.0.113.2"))->hops.front().link_index == up0);
+    CHECK(kernel->route_to(ip("203.0.113.1"))->hops.front().link_index == gate.tun.index());
 }
 
 TEST_CASE("overlapping and repeated routes are installed once", "[routes]") {

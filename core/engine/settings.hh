@@ -1,0 +1,73 @@
+// What the two commands are told: flags with chisel's defaults and environment fallbacks
+// (docs/wire.md sections 10.1 to 10.3). Plain values; tools/command_line fills them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/engine/link.hh"
+#include "core/engine/remote.hh"
+#include "core/engine/worker.hh"
+#include "core/http/upgrade.hh"
+#include "core/http/websocket.hh"
+
+namespace burin::engine {
+
+struct common_settings {
+    bool verbose = false;
+    ring::microseconds_t keepalive = 25 * ring::second;  // 0: none
+    ring::microseconds_t ping_timeout = 0;               // 0: as keepalive
+    ring::microseconds_t dial_timeout = 30 * ring::second;
+    unsigned workers = 1;
+    std::uint64_t memory_bytes = 256u << 20;  // a worker
+    std::uint32_t max_channels = 10'000;      // a session
+    bool old_kernel = false;                  // take the paths of Linux 6.1 (tests)
+    // Bytes of one WebSocket message from the peer; 0: no limit.
+    std::uint64_t message_limit = http::websocket_reader::default_message_limit;
+
+    link_options session() const {
+        return {.keepalive = keepalive,
+                .ping_timeout = ping_timeout == 0 ? keepalive : ping_timeout,
+                .limits = {.max_channels = max_channels}};
+    }
+    worker_options worker() const {
+        return {.memory_bytes = memory_bytes,
+                .max_channels = max_channels,
+                .dial_timeout = dial_timeout,
+                .mask = {.read_multishot = !old_kernel}};
+    }
+};
+
+struct server_settings : common_settings {
+    std::string host = "0.0.0.0";
+    std::uint16_t port = 8080;
+    std::string key;      // a seed
+    std::string keygen;   // write a key there and exit
+    std::string keyfile;  // or an inline ck- key
+    std::string auth;     // user:pass
+    std::string authorized_keys;
+    ring::microseconds_t login_timeout = 30 * ring::second;
+    ring::microseconds_t config_timeout = 10 * ring::second;
+};
+
+struct client_settings : common_settings {
+    std::string server;
+    std::vector<remote> remotes;
+    std::string fingerprint;
+    std::string auth;
+    int max_retry_count = -1;  // negative: unlimited
+    ring::microseconds_t min_retry_interval = ring::second;
+    ring::microseconds_t max_retry_interval = 300 * ring::second;
+    http::header_list headers;
+    std::string hostname;                    // replaces the Host header
+    bool random_mask = false;                // mask frames with random keys instead of zero
+    std::string tun;                         // device name; empty: none
+    std::vector<std::string> tun_addresses;  // CIDR
+    std::vector<std::string> routes;         // CIDR
+    ring::microseconds_t connect_timeout = 45 * ring::second;
+    ring::microseconds_t handshake_timeout = 30 * ring::second;
+    ring::microseconds_t session_wait = 35 * ring::second;
+};
+
+}  // namespace burin::engine

@@ -1,0 +1,78 @@
+// simulate --seed N [--trace]      one life of a flow, with its trace hash
+// simulate --seeds A..B            many, each a different mix of faults; every 16th is run twice
+// and
+//                                  must leave the same trace
+// Exit status 0 when all passed. The last line is "simulate: N passed, N failed".
+#include <charconv>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <string_view>
+
+#include "tests/sim/world.hh"
+
+namespace {
+
+bool read_number(std::string_view text, std::uint64_t& out) {
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, out);
+    return result.ec == std::errc{} && result.ptr == end;
+}
+
+int usage() {
+    std::fputs("usage: simulate --seed N [--trace] | --seeds A..B\n", stderr);
+    return 2;
+}
+
+void print(std::uint64_t seed, const sim::run_result& result) {
+    std::printf("seed %" PRIu64 ": %s, trace %016" PRIx64 ", %" PRIu64 " events, %.3f s, %" PRIu64
+                " timeouts, %" PRIu64 " fast retransmits, %" PRIu64 " out of order, %" PRIu64
+                " probes%s%s\n",
+                seed, result.passed ? "passed" : "FAILED", result.trace, result.events,
+                static_cast<double>(result.virtual_us) / 1e6, result.timeouts,
+                result.fast_retransmits, result.out_of_order, result.window_probes,
+                result.passed ? "" : ": ", result.failure.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::uint64_t first = 1;
+    std::uint64_t last = 300;
+    bool one = false;
+    sim::tracing trace = sim::tracing::off;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view flag = argv[i];
+        const std::string_view value = i + 1 < argc ? argv[i + 1] : "";
+        if (flag == "--trace") {
+            trace = sim::tracing::on;
+        } else if (flag == "--seed" && read_number(value, first)) {
+            last = first;
+            one = true;
+            ++i;
+        } else if (flag == "--seeds") {
+            const std::size_t dots = value.find("..");
+            if (dots == std::string_view::npos || !read_number(value.substr(0, dots), first) ||
+                !read_number(value.substr(dots + 2), last) || last < first) {
+                return usage();
+            }
+            ++i;
+        } else {
+            return usage();
+        }
+    }
+    std::uint64_t passed = 0;
+    std::uint64_t failed = 0;
+    for (std::uint64_t seed = first; seed <= last; ++seed) {
+        sim::run_result result = sim::run(seed, trace);
+        if (!one && result.passed && seed % 16 == 0 &&
+            sim::run(seed, sim::tracing::off).trace != result.trace) {
+            result.passed = false;
+            result.failure = "a second run left another trace";
+        }
+        ++(result.passed ? passed : failed);
+        if (one || !result.passed) print(seed, result);
+    }
+    std::printf("simulate: %" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
+    return failed == 0 ? 0 : 1;
+}

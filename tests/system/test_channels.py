@@ -1,0 +1,549 @@
+"""Remotes and channels: acceptance rows R1, R2, R10-R13, R17-R20 (docs/wire.md sections 8 and 10.4)."""
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+
+import harness
+import wire
+from harness import Failed, test
+from wire import message, string, u32
+
+MIB = 1 << 20
+
+
+@test("R1.remote_grammar")
+def grammar(t):
+    """Every forward TCP form of section 10.4, as it arrives in the config."""
+    table = {
+        "3000": ("0.0.0.0", "3000", "127.0.0.1", "3000"),
+        "example.com:3001": ("0.0.0.0", "3001", "example.com", "3001"),
+        "3002:google.com:80": ("0.0.0.0", "3002", "google.com", "80"),
+        "127.0.0.1:3003:google.com:80": ("127.0.0.1", "3003", "google.com", "80"),
+        "3004:2": ("0.0.0.0", "3004", "127.0.0.1", "2"),
+        "host:3005:2": ("0.0.0.0", "3005", "host", "2"),
+        "localhost:3006:localhost:4000": ("localhost", "3006", "localhost", "4000"),
+        "[::1]:8080:google.com:80": ("[::1]", "8080", "google.com", "80"),
+        "[::1]:3007": ("0.0.0.0", "3007", "[::1]", "3007"),
+        "3008:[2001:db8::1]:443": ("0.0.0.0", "3008", "[2001:db8::1]", "443"),
+        "3009:": ("0.0.0.0", "3009", "127.0.0.1", "3009"),
+        ":3010": ("0.0.0.0", "3010", "127.0.0.1", "3010"),
+        "3011/tcp": ("0.0.0.0", "3011", "127.0.0.1", "3011"),
+        "3012:Example.COM:80/tcp": ("0.0.0.0", "3012", "Example.COM", "80"),
+        "08013": ("0.0.0.0", "08013", "127.0.0.1", "08013"),
+        "3014:socks:80": ("0.0.0.0", "3014", "socks", "80"),
+    }
+    port = t.port()
+    raw = wire.Raw(t, "server", port)
+    client = t.client(port, *table, connected=False)
+    got = json.loads(raw.admit().config)["Remotes"]
+    t.equal(len(got), len(table), "remotes in the config")
+    for text, remote in zip(table, got):
+        fields = tuple(remote[name] for name in ("LocalHost", "LocalPort", "RemoteHost", "RemotePort"))
+        want = table[text]
+        if text == "3012:Example.COM:80/tcp":  # a part with a suffix is lower-cased; here that is only the port
+            fields = (*fields[:2], fields[2].lower(), fields[3])
+            want = (*want[:2], want[2].lower(), want[3])
+        t.equal(fields, want, text)
+        t.equal((remote["LocalProto"], remote["RemoteProto"], remote["Socks"], remote["Reverse"], remote["Stdio"]),
+                ("tcp", "tcp", False, False, False), text)
+    for line in ("3002=>google.com:80", "3000=>3000", "127.0.0.1:3003=>google.com:80"):
+        client.wait_line(re.escape(line))
+
+
+@test("R1.remote_errors")
+def grammar_errors(t):
+    for text, why in (("0", "Missing ports"), ("65536", "Missing ports"), ("foo", "Missing ports"), ("foo:bar", "Missing ports"),
+                      ("1:host", "Missing ports"), ("a:b:c:d:e", "Invalid remote"), ("R:", "Invalid remote"), ("ho st:80", "Invalid host"),
+                      ("5353/udp:1.1.1.1:53", "cross-protocol remotes are not supported yet"), ("", "Invalid remote")):
+        client = t.client(t.port(), text, connected=False)
+        t.equal(client.wait_exit(15 * t.patience), 1, f"exit status for {text!r}")
+        t.check(f"Failed to decode remote '{text}': " in client.text() and why.lower() in client.text().lower(), f"{text!r}: {client.text()}")
+    alone = t.run("no-remote", [t.binary, "client", "http://127.0.0.1:1"])
+    t.equal(alone.popen.returncode, 1, "exit status without a remote")
+    t.check("A server and least one remote is required" in alone.text(), f"without a remote: {alone.text()}")
+    busy = t.listen()
+    port = busy.getsockname()[1]
+    client = t.client(t.port(), f"127.0.0.1:{port}:h:1", connected=False)
+    t.equal(client.wait_exit(15 * t.patience), 1, "exit status with a busy port")
+    t.check(f"Client cannot listen on 127.0.0.1:{port}=>h:1" in client.text(), f"with a busy port: {client.text()}")
+
+
+def ends(t, kinds):
+    """Pairs of server and client of each kind: yields (name, local port), a load destination behind."""
+    sink = t.destination()
+    for kind in kinds:
+        port = t.port()
+        remote = f"127.0.0.1:{port}:127.0.0.1:{sink.port}"
+        if kind == "own":
+            t.client(t.server().port, remote)
+        elif kind == "go client":
+            t.go_client(t.server().port, remote)
+        elif kind == "go server":
+            t.client(t.go_server("--message-limit", 524288).port, remote)
+        elif kind == "old go client":
+            t.go_client(t.server().port, remote, flags=("--no-eof", "--version", "1.11.5"))
+        elif kind == "old go server":
+            t.client(t.go_server("--no-eof", "--confirm-before-dial").port, remote)
+        yield kind, port
+
+
+@test("R2.every_size", seconds=120)
+def every_size(t):
+    sizes = (1, 2, 255, 4095, 32767, 32768, 32769, 65536, 1 << 20, (3 << 20) + 1, 2097152 + 17)
+    for kind, port in ends(t, ("own", "go client", "go server")):
+        for number, size in enumerate(sizes):
+            for mode in ("up", "down", "both", "echo"):
+                try:
+                    t.load(port, mode, "--bytes", size, "--seed", t.random.randrange(1 << 40), ok=1)
+                except Failed as why:
+                    raise Failed(f"{kind}, {size} bytes: {why}") from None
+    # An empty stream.
+    for kind, port in ends(t, ("own",)):
+        s = t.connect(port)
+        s.sendall(struct.pack(">QQQQ", 0x6275_7269_6E6C_6F61, 2, 0, 1))
+        t.equal(harness.ended_how(s), ("eof", b""), "a stream of no bytes")
+
+
+@test("R2.ipv6_and_names")
+def ipv6_and_names(t):
+    listener = socket.create_server(("::1", t.port()), family=socket.AF_INET6)
+    listener.settimeout(15)
+    t.sockets.append(listener)
+    six = listener.getsockname()[1]
+    four = t.listen()
+    t.names("127.0.0.1 localhost\n::1 both.test\n127.0.0.1 both.test\n")
+    server, ports = t.server(), [t.port() for _ in range(3)]
+    t.client(server.port, f"127.0.0.1:{ports[0]}:[::1]:{six}", f"127.0.0.1:{ports[1]}:both.test:{four.getsockname()[1]}",
+             f"127.0.0.1:{ports[2]}:both.test:{six}")
+    # Each address of a name is tried.
+    for port, at in zip(ports, (listener, four, listener)):
+        s = t.connect(port)
+        s.sendall(b"name")
+        peer, _ = at.accept()
+        t.equal(harness.receive_exactly(peer, 4), b"name", f"through port {port}")
+
+
+@test("R10.half_close")
+def half_close(t):
+    for kind, port in ends(t, ("own", "go client", "go server")):
+        for mode in ("up", "echo"):
+            for size in (1, 100000, 5 * MIB):
+                try:
+                    t.load(port, mode, "--bytes", size, "--half-close", ok=1)
+                except Failed as why:
+                    raise Failed(f"{kind}: {why}") from None
+    # The destination speaks after our end of file, and ends when it likes.
+    listener = t.listen()
+    port = t.port()
+    t.client(t.server().port, f"127.0.0.1:{port}:127.0.0.1:{listener.getsockname()[1]}")
+    s = t.connect(port)
+    s.sendall(b"question")
+    s.shutdown(socket.SHUT_WR)
+    peer, _ = listener.accept()
+    t.equal(harness.ended_how(peer), ("eof", b"question"), "at the destination")
+    peer.sendall(b"answer")
+    t.equal(harness.receive_exactly(s, 6), b"answer", "after our end of file")
+    peer.sendall(b" and more")
+    peer.close()
+    t.equal(harness.ended_how(s), ("eof", b" and more"), "the end")
+
+
+@test("R11.old_go_peers")
+def old_go_peers(t):
+    """Peers that never send EOF and confirm before they dial: whole transfers end cleanly, as between two of them."""
+    for kind, port in ends(t, ("old go client", "old go server")):
+        for mode in ("up", "down", "both"):
+            for size in (1, 100000, 5 * MIB):
+                try:
+                    t.load(port, mode, "--bytes", size, "--connections", 4, ok=4)
+                except Failed as why:
+                    raise Failed(f"{kind}: {why}") from None
+    # A dial that fails behind a confirmation is an early end without data.
+    client_port = t.port()
+    t.client(t.go_server("--no-eof", "--confirm-before-dial").port, f"127.0.0.1:{client_port}:127.0.0.1:1")
+    t.equal(t.fate(client_port)[1], b"", "data of a dial that failed")
+
+
+@test("R12.failed_dial_is_visible")
+def failed_dial(t):
+    closed = t.port()
+    t.names("127.0.0.1 localhost\n")
+    server, port = t.server(env={"CHISEL_DIAL_TIMEOUT": "3s"}), t.port()
+    session = wire.Raw(t, "client", server.port).login()
+    channel = session.open(f"127.0.0.1:{closed}", must=False)
+    t.equal(channel.failure and channel.failure[0], 2, f"reason of a refused dial: {channel.failure}")
+    t.check("refused" in channel.failure[1].lower(), f"text of a refused dial: {channel.failure[1]}")
+    for target, reasons in ((f"nobody.invalid:{closed}", (2,)), ("", (1, 2)), ("127.0.0.1", (1, 2)), ("127.0.0.1:0", (1, 2)), ("127.0.0.1:99999", (1, 2)),
+                            ("[::1", (1, 2)), ("socks", (1,)), ("a" * 3000 + ":80", (1, 2))):
+        channel = session.open(target, must=False, seconds=20)
+        t.check(channel.failure and channel.failure[0] in reasons, f"{target[:40]!r}: {channel.failure}")
+    session.ping()
+    for kind in ("own", "go server"):
+        port = t.port()
+        t.client(server.port if kind == "own" else t.go_server().port, f"127.0.0.1:{port}:127.0.0.1:{closed}")
+        t.equal(t.fate(port), ("reset", b""), f"the local connection of a refused dial, {kind}")
+
+
+@test("R13.dial_timeout")
+def dial_timeout(t):
+    hole = t.black_hole()
+    server, port = t.server(env={"CHISEL_DIAL_TIMEOUT": "1500ms"}), t.port()
+    session = wire.Raw(t, "client", server.port).login()
+    begin = time.monotonic()
+    channel = session.open(f"{hole}:80", must=False, seconds=15)
+    took = time.monotonic() - begin
+    t.equal(channel.failure and channel.failure[0], 2, "reason of a dial into a black hole")
+    t.check(took >= 1.4, f"failed after {took:.2f} s, before 1.5 s")
+    t.client(server.port, f"127.0.0.1:{port}:{hole}:80")
+    t.equal(t.fate(port), ("reset", b""), "the local connection")
+    # Channels that wait for their dial hold up nobody.
+    echo = t.listen()
+    slow = [wire.chisel_open(1000 + n, f"{hole}:80") for n in range(50)]
+    for n in range(50):
+        session.channels[1000 + n] = wire.Channel(1000 + n, 2097152, 32768)
+    session.raw.send(*slow)
+    begin = time.monotonic()
+    session.next = 5000
+    session.open(f"127.0.0.1:{echo.getsockname()[1]}")
+    t.check(time.monotonic() - begin < 1.2 * t.patience, "a dial waited behind dials into a black hole")
+
+
+def echo_pair(t, session, listener):
+    channel = session.open(f"127.0.0.1:{listener.getsockname()[1]}")
+    s, _ = listener.accept()
+    return channel, s
+
+
+@test("R17.windows_of_a_server")
+def windows_server(t):
+    server, listener = t.server(), t.listen()
+    session = wire.Raw(t, "client", server.port).login()
+    # Sending: the server keeps to a small window and a small packet, whatever its socket brings.
+    channel = session.open(f"127.0.0.1:{listener.getsockname()[1]}", window=40000, maximum=1500)
+    s, _ = listener.accept()
+    data = t.random.randbytes(300000)
+    s.settimeout(20)
+    sender = sending(t, s, data)
+    while len(channel.received) < len(data):
+        session.pump(lambda: channel.granted == 0 or len(channel.received) == len(data), 15, "the window is used up")
+        session.settle(0.02)
+        session.grant(channel, t.random.choice((1, 7, 1499, 1500, 1501, 30000)) if len(channel.received) > 1000 else 1500)
+    t.equal(bytes(channel.received), data, "bytes in order")
+    sender.join()
+    # Receiving: what it grants is what it takes, and reading gives it back.
+    t.check(channel.first_credit >= 16384, f"initial window {channel.first_credit}")
+    t.check(channel.peer_maximum >= 32768, f"max packet {channel.peer_maximum}")
+    back, total = t.random.randbytes(8 * MIB), 0
+    reader = receiving(t, s, len(back))
+    while total < len(back):
+        session.pump(lambda: channel.credit > 0, 15, "window for us")
+        piece = back[total:total + min(channel.credit, channel.peer_maximum, 32768)]
+        session.data(channel, piece)
+        total += len(piece)
+    reader.join(20)
+    t.check(reader.result == back, "8 MiB towards the destination differ")
+    t.check(channel.adjusts, "no WINDOW_ADJUST")
+    t.note(f"initial window {channel.first_credit}, max packet {channel.peer_maximum}, {channel.adjusts} adjusts for 8 MiB")
+    # End of file both ways, one CLOSE each, nothing after it.
+    session.eof(channel)
+    t.equal(harness.ended_how(s)[0], "eof", "EOF becomes FIN")
+    s.close()
+    session.pump(lambda: channel.got_close, 10, "the server's CLOSE")
+    t.check(channel.got_eof, "CLOSE without EOF although the destination ended cleanly")
+    session.ping()
+
+
+@test("R17.windows_of_a_client")
+def windows_client(t):
+    port, local = t.port(), t.port()
+    raw = wire.Raw(t, "server", port)
+    t.client(port, f"127.0.0.1:{local}:some.host:80", connected=False)
+    session = raw.admit()
+    session.accept_open = lambda channel: True
+    session.window, session.maximum = 50000, 4096
+    s = t.connect(local)
+    data = t.random.randbytes(300000)
+    sender = sending(t, s, data)
+    session.pump(lambda: session.opened, 10, "CHANNEL_OPEN")
+    channel = session.opened[0]
+    t.equal((channel.kind, channel.target), ("chisel", b"some.host:80"), "the open")
+    while len(channel.received) < len(data):
+        session.pump(lambda: channel.granted == 0 or len(channel.received) == len(data), 15, "the window is used up")
+        session.settle(0.02)
+        session.grant(channel, 50000)
+    t.equal(bytes(channel.received), data, "bytes in order")
+    sender.join()
+    back, total = t.random.randbytes(4 * MIB), 0
+    reader = receiving(t, s, len(back))
+    while total < len(back):
+        session.pump(lambda: channel.credit > 0, 15, "window for us")
+        piece = back[total:total + min(channel.credit, channel.peer_maximum, 32768)]
+        session.data(channel, piece)
+        total += len(piece)
+    reader.join(20)
+    t.check(reader.result == back, "4 MiB towards the application differ")
+    s.shutdown(socket.SHUT_WR)
+    session.pump(lambda: channel.got_eof, 10, "EOF after the application's FIN")
+    t.check(not channel.got_close, "CLOSE although the other direction is open")
+    session.eof(channel)
+    session.pump(lambda: channel.got_close, 10, "CLOSE after both directions ended")
+    t.equal(harness.ended_how(s), ("eof", b""), "the application's end")
+    session.ping()
+
+
+class Worker:
+    """A socket's work beside the script: in a thread, its outcome in `.result`."""
+
+    def __init__(self, work):
+        self.result = self.error = None
+
+        def run():
+            try:
+                self.result = work()
+            except Exception as error:
+                self.error = error
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+
+    def join(self, seconds=20):
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            raise Failed(f"a socket is not done after {seconds} s")
+        if self.error:
+            raise Failed(f"a socket failed: {self.error}")
+
+
+def sending(t, s, data):
+    return Worker(lambda: s.sendall(data))
+
+
+def receiving(t, s, count):
+    return Worker(lambda: harness.receive_exactly(s, count, 20 * t.patience))
+
+
+@test("R17.zero_window_and_closing")
+def zero_window(t):
+    """A window of 0 at the open; CLOSE while data waits; a reset on either side; ids used again at once."""
+    server, listener = t.server(), t.listen()
+    session = wire.Raw(t, "client", server.port).login()
+    channel = session.open(f"127.0.0.1:{listener.getsockname()[1]}", window=0)
+    s, _ = listener.accept()
+    s.sendall(b"held back")
+    session.settle(0.3)
+    t.equal(channel.received, b"", "data without a window")
+    session.grant(channel, 4)
+    session.pump(lambda: len(channel.received) == 4, 10, "four bytes")
+    session.close(channel)
+    session.pump(lambda: channel.got_close, 10, "the answer to CLOSE")
+    for _ in range(50):
+        session.next = 0  # Go uses the lowest free id again at once
+        session.channels.clear()
+        channel = session.open(f"127.0.0.1:{listener.getsockname()[1]}")
+        s, _ = listener.accept()
+        session.data(channel, b"x" * 100)
+        s.sendall(b"y" * 100)
+        if t.random.random() < 0.5:
+            session.pump(lambda: len(channel.received) == 100, 10, "data")
+            session.eof(channel)
+            s.close()
+            session.pump(lambda: channel.got_close, 10, "CLOSE")
+        else:
+            session.close(channel)
+            session.pump(lambda: channel.got_close, 10, "the answer to CLOSE")
+            s.close()
+    session.ping()
+
+
+@test("R18.a_stalled_channel_stops_no_other")
+def stalled_channel(t):
+    server, listener = t.server(), t.listen()
+    session = wire.Raw(t, "client", server.port).login()
+    # One channel whose window we never give back, one whose destination never reads.
+    silent, s1 = echo_pair(t, session, listener)
+    t.sockets.append(s1)
+    Worker(lambda: s1.sendall(bytes(64 * MIB)))
+    session.pump(lambda: silent.granted == 0, 20, "the window of the channel that we do not read is used up")
+    clogged, s2 = echo_pair(t, session, listener)
+    t.sockets.append(s2)
+    while clogged.credit > 0:
+        session.data(clogged, bytes(min(clogged.credit, clogged.peer_maximum, 32768)))
+        if clogged.credit == 0:
+            session.settle(0.5)
+        if clogged.adjusts > 2000:
+            raise Failed("a destination that never reads takes 64 MiB and more")
+    moving, s3 = echo_pair(t, session, listener)
+    data = t.random.randbytes(8 * MIB)
+    sender = sending(t, s3, data)
+    while len(moving.received) < len(data):
+        had = len(moving.received)
+        session.pump(lambda: len(moving.received) > had, 10, "the third channel moves")
+        if moving.granted < 1048576:
+            session.grant(moving, 2097152 - moving.granted)
+    sender.join()
+    t.check(bytes(moving.received) == data, "8 MiB past two stalled channels differ")
+    session.ping()
+
+
+@test("R19.ten_thousand_channels_of_a_go_peer", seconds=150, exclusive=True)
+def many_channels(t):
+    count = 2000 if t.sanitized else 8000
+    sink = t.destination()
+    server, port = t.server("--max-channels", "20000"), t.port()
+    t.go_client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}")
+    # All are open at once: each sends, and ends only when its standard input does.
+    load = t.load_started(port, "noread", "--connections", count, "--bytes", 100, "--stalled-after", "30s")
+    load.wait_line('"event":"ready"', 100 * t.patience)
+    t.wait(lambda: sink.descriptors() >= count, 60, lambda: f"{sink.descriptors()} connections at the destination")
+    t.load(port, "both", "--bytes", MIB, ok=1)
+    memory = server.pss()
+    t.note(f"{count} channels, server {memory / MIB:.0f} MiB")
+    load.finish()
+    t.wait(lambda: server.descriptors() < 100, 60, lambda: f"{server.descriptors()} descriptors left in the server")
+    t.load(port, "both", "--bytes", MIB, ok=1)
+
+
+# What section 8.8 lists. Each spoils one connection only; `hard` ones must end it, after the others it may go on if
+# the peer's other channels do.
+def violations():
+    def data(payload, declared=None):
+        return lambda s, c: s.raw.send(message(wire.DATA, u32(c.remote, len(payload) if declared is None else declared), payload))
+
+    def packet(*parts):
+        return lambda s, c: s.raw.send(message(*parts))
+
+    def tampered(kind):
+        return lambda s, c: s.raw.tamper(kind, message(wire.IGNORE, string(b"0123456789")))
+
+    def window_flood(s, c):
+        s.raw.send(message(wire.WINDOW_ADJUST, u32(c.remote, 0xFFFFFFFF)), message(wire.WINDOW_ADJUST, u32(c.remote, 0xFFFFFFFF)))
+
+    def over_window(s, c):
+        for _ in range(c.credit // 32768 + 2):
+            s.raw.send(message(wire.DATA, u32(c.remote), string(bytes(32768))))
+
+    def after_close(s, c):
+        s.raw.send(message(wire.CLOSE, u32(c.remote)), message(wire.DATA, u32(c.remote), string("late")))
+
+    def during_exchange(s, c):
+        # What follows our KEXINIT may only be kex packets.
+        s.raw.send(wire.kexinit(), message(wire.CHANNEL_OPEN, string("chisel"), u32(77, 1000, 1000), b"x:1"))
+
+    hard = {
+        "wrong tag": tampered(wire.WRONG_TAG),
+        "3 bytes of padding": tampered(wire.SHORT_PADDING),
+        "more padding than packet": tampered(wire.HUGE_PADDING),
+        "packet length of 300000": tampered(wire.HUGE_LENGTH),
+        "empty payload": tampered(wire.EMPTY_PAYLOAD),
+        "wrong mask bit": lambda s, c: s.raw.frame(0x82, b"x" * 20, s.raw.wrong_mask),
+        "RSV bits": lambda s, c: s.raw.frame(0xC2, b"x" * 20, not s.raw.wrong_mask),
+        "oversized control frame": lambda s, c: s.raw.frame(0x89, bytes(200), not s.raw.wrong_mask),
+        "window overflow": window_flood,
+        "unexpected confirmation": lambda s, c: s.raw.send(message(wire.OPEN_CONFIRMATION, u32(c.remote, 9, 1000, 1000))),
+        "unexpected failure": lambda s, c: s.raw.send(message(wire.OPEN_FAILURE, u32(c.remote, 1), string(""), string(""))),
+        "cut-off CHANNEL_OPEN": packet(wire.CHANNEL_OPEN, string("chisel"), b"\0\0"),
+        "cut-off WINDOW_ADJUST": packet(wire.WINDOW_ADJUST, b"\0"),
+        "cut-off GLOBAL_REQUEST": packet(wire.GLOBAL_REQUEST, u32(1000), b"x"),
+        "NEWKEYS out of turn": packet(wire.NEWKEYS),
+        "ECDH_INIT out of turn": packet(30, string(bytes(32))),
+        "KEXINIT that is cut off": packet(wire.KEXINIT, bytes(20)),
+        "other packets within a key exchange": during_exchange,
+        "data for a channel that never was": packet(wire.DATA, u32(4711), string("x")),
+        "length field over the packet's end": data(b"abc", 1000),
+        "length field of 2^32-1": data(b"abc", 0xFFFFFFFF),
+        "DISCONNECT": packet(wire.DISCONNECT, u32(11), string("bye"), string("")),
+    }
+    soft = {
+        "data over the window": over_window,
+        "data over the max packet": data(bytes(200000)),
+        "bytes after the data": data(b"abcdef", 3),
+        "empty data": data(b""),
+        "data after CLOSE": after_close,
+        "extended data": lambda s, c: s.raw.send(message(wire.EXTENDED_DATA, u32(c.remote, 1), string("x"))),
+        "two EOFs and data after it": lambda s, c: s.raw.send(message(wire.EOF, u32(c.remote)), message(wire.EOF, u32(c.remote)),
+                                                             message(wire.DATA, u32(c.remote), string("x"))),
+        "channel request": lambda s, c: s.raw.send(message(wire.CHANNEL_REQUEST, u32(c.remote), string("x"), b"\1")),
+        "channel request for nobody": packet(wire.CHANNEL_REQUEST, u32(4711), string("x"), b"\1"),
+        "channel success": lambda s, c: s.raw.send(message(wire.CHANNEL_SUCCESS, u32(c.remote))),
+        "UNIMPLEMENTED": packet(wire.UNIMPLEMENTED, u32(1)),
+        "EXT_INFO after the login": packet(wire.EXT_INFO, u32(0)),
+        "PONG unasked": packet(wire.PONG, string("x")),
+        "a reply unasked": packet(wire.REQUEST_SUCCESS, b"pong"),
+        "USERAUTH_REQUEST again": packet(wire.USERAUTH_REQUEST, string("a"), string("ssh-connection"), string("none")),
+        "SERVICE_REQUEST again": packet(wire.SERVICE_REQUEST, string("ssh-userauth")),
+        "unknown number": packet(250),
+        "open with a max packet of 0": packet(wire.CHANNEL_OPEN, string("chisel"), u32(99, 1000, 0), b"127.0.0.1:1"),
+        "open with an id in use": lambda s, c: s.raw.send(wire.chisel_open(c.local, "127.0.0.1:1")),
+    }
+    return [(name, act, True) for name, act in hard.items()] + [(name, act, False) for name, act in soft.items()]
+
+
+def survive(t, name, raw, hard, server_side):
+    """After a violation: hard ones end the connection; else it has ended, or still answers a ping."""
+    if hard:
+        if raw.ended(10) is None:
+            raise Failed(f"{name}: the connection goes on")
+        return "ended"
+    raw.send(message(wire.PING, string(b"still there")))
+    end = time.monotonic() + 10 * t.patience
+    try:
+        while time.monotonic() < end:
+            packet = raw.packet(1)
+            if packet and packet[0] == wire.PONG:
+                return "goes on"
+    except wire.Ended:
+        return "ended"
+    raise Failed(f"{name}: neither the end nor an answer")
+
+
+@test("R20.violations_towards_a_server", seconds=150)
+def violations_server(t):
+    server, listener = t.server(), t.listen()
+    target = f"127.0.0.1:{listener.getsockname()[1]}"
+    steady = wire.Raw(t, "client", server.port).login()
+    kept, kept_socket = echo_pair(t, steady, listener)
+    outcomes = {}
+    for name, act, hard in violations():
+        raw = wire.Raw(t, "client", server.port)
+        raw.wrong_mask = False
+        session = raw.login()
+        channel = session.open(target)
+        s, _ = listener.accept()
+        act(session, channel)
+        outcomes[name] = survive(t, name, raw, hard, True)
+        raw.process.kill()
+        s.close()
+        t.check(server.alive(), f"{name}: the server is gone: {harness.tail(server.text())}")
+        steady.data(kept, b"steady")
+        t.equal(harness.receive_exactly(kept_socket, 6), b"steady", f"{name}: another session's channel")
+        if kept.credit < 100000:
+            steady.ping()
+    t.note("goes on after: " + ", ".join(name for name, how in outcomes.items() if how == "goes on"))
+
+
+@test("R20.violations_towards_a_client", seconds=150)
+def violations_client(t):
+    port, local = t.port(), t.port()
+    raw = wire.Raw(t, "server", port)
+    raw.wrong_mask = True
+    client = t.client(port, f"127.0.0.1:{local}:some.host:80", connected=False, flags=("--max-retry-interval", "1s"))
+    outcomes = {}
+    for name, act, hard in violations():
+        session = raw.admit()
+        session.accept_open = lambda channel: True
+        s = t.connect(local)
+        s.sendall(b"hello")
+        session.pump(lambda: session.opened and session.opened[0].received, 10, "the client's channel")
+        act(session, session.opened[0])
+        outcomes[name] = survive(t, name, raw, hard, False)
+        if outcomes[name] == "goes on":
+            raw.command("Q")
+            raw.ended()
+        s.close()
+        t.check(client.alive(), f"{name}: the client is gone: {harness.tail(client.text())}")
+    session = raw.admit()
+    session.ping()
+    t.note("goes on after: " + ", ".join(name for name, how in outcomes.items() if how == "goes on"))

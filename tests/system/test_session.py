@@ -1,0 +1,355 @@
+"""The session: acceptance rows C1-C8 and C10 (docs/wire.md sections 7, 8.1, 10.5)."""
+
+import json
+import re
+import signal
+import time
+
+import harness
+import wire
+from harness import Failed, test
+from wire import message, string
+
+MIB = 1 << 20
+
+
+def remote_json(local_port, remote_host, remote_port, local_host="0.0.0.0", protocol="tcp", reverse=False):
+    return {"LocalHost": local_host, "LocalPort": str(local_port), "LocalProto": protocol, "RemoteHost": remote_host,
+            "RemotePort": str(remote_port), "RemoteProto": protocol, "Socks": False, "Reverse": reverse, "Stdio": False}
+
+
+def go_json(version, remotes):
+    text = json.dumps({"Version": version, "Remotes": remotes}, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").encode()
+
+
+@test("C1.config_is_gos_json")
+def config_json(t):
+    for remotes, expected in (((t.port(),), None), ((t.port(), t.port()), None)):
+        ports = [str(p) for p in remotes]
+        listen = t.port()
+        raw = wire.Raw(t, "server", listen)
+        client = t.client(listen, *[f"127.0.0.1:{p}:some.host.test:80" for p in ports], connected=False)
+        session = raw.admit()
+        version = json.loads(session.config)["Version"]
+        t.check(version, "no version in the config")
+        want = go_json(version, [remote_json(p, "some.host.test", 80, "127.0.0.1") for p in ports])
+        t.equal(session.config, want, "config")
+        client.wait_line("Connected")
+        client.kill()
+
+
+@test("C1.config_replies")
+def config_replies(t):
+    server = t.server()
+
+    def reply(name, payload, first=True):
+        raw = wire.Raw(t, "client", server.port)
+        raw.authenticate()
+        raw.send(message(wire.GLOBAL_REQUEST, string(name), b"\1", payload))
+        packet = raw.packet()
+        if packet is None:
+            raise Failed(f"no reply to {name} {payload!r}")
+        return packet
+
+    failure = bytes([wire.REQUEST_FAILURE])
+    t.equal(reply("ping", b""), failure + b"server: expecting config request", "another request first")
+    for payload in (b"", b"{", b"[1]", b'{"Version":1}', b'{"Remotes":{}}', b'{"Remotes":[{"LocalPort":80}]}', b"\xff\xfe", b"{} x",
+                    b"[" * 100000, b'{"a":' * 50000):
+        t.equal(reply("config", payload), failure + b"server: invalid config", f"config {payload[:40]!r}")
+    reverse = wire.config_json(remotes=[remote_json(t.port(), "localhost", 22, reverse=True)])
+    packet = reply("config", reverse)
+    t.check(re.fullmatch(rb"server: Reverse port forward?ing not enabled on server|server: Reverse port forwaring not enabled on server",
+                         packet[1:]) and packet[:1] == failure, f"reverse refused: {packet!r}")
+    success = bytes([wire.REQUEST_SUCCESS])
+    for payload in (b"{}", b"null", b'{"version":"1.12.0","REMOTES":null}', b'{"Version":"1.12.0","Remotes":[],"More":{"a":[1]}}',
+                    wire.config_json(remotes=[remote_json(1, "host.test", 2)]), b' {"Remotes":[{"RemoteHost":"h","RemotePort":"1"}]}\n'):
+        t.equal(reply("config", payload), success, f"config {payload!r}")
+
+
+@test("C1.client_told_no")
+def client_told_no(t):
+    port = t.port()
+    raw = wire.Raw(t, "server", port)
+    client = t.client(port, connected=False)
+    for packet in (message(wire.REQUEST_FAILURE, b"server: access to 'x:1\x1b[31m' denied"), message(wire.REQUEST_SUCCESS, b"server: no")):
+        raw.accept()
+        while True:
+            got = raw.packet()
+            if got is None:
+                raise Failed("no config request")
+            if got[0] == wire.SERVICE_REQUEST:
+                raw.send(message(wire.SERVICE_ACCEPT, string("ssh-userauth")))
+            elif got[0] == wire.USERAUTH_REQUEST:
+                raw.send(message(wire.USERAUTH_SUCCESS))
+            elif got[0] == wire.GLOBAL_REQUEST:
+                break
+        raw.send(packet)
+        t.check(raw.ended(), "the client stays after a refused config")
+    client.wait_line("server: access to 'x:1")
+    t.check("\x1b" not in client.text(), "the peer's escape sequence went to the log as it is")
+    raw.admit()
+    client.wait_line("Connected")
+
+
+@test("C2.version_difference_is_only_logged")
+def version_difference(t):
+    server = t.server()
+    raw = wire.Raw(t, "client", server.port)
+    raw.authenticate()
+    t.equal(raw.configure(wire.config_json("9.8.7")), bytes([wire.REQUEST_SUCCESS]), "another version")
+    server.wait_line(r"Client version \(9\.8\.7\) differs from server version \(")
+    raw = wire.Raw(t, "client", server.port)
+    raw.authenticate()
+    raw.configure(wire.config_json("1\x1b[31m\n"))
+    raw.send(message(wire.GLOBAL_REQUEST, string("ping"), b"\1"))
+    raw.expect(wire.REQUEST_SUCCESS)
+    t.check("\x1b" not in server.text(), "the peer's escape sequence went to the log as it is")
+
+
+@test("C3.config_deadline")
+def config_deadline(t):
+    server = t.server(env={"CHISEL_CONFIG_TIMEOUT": "1s"})
+    default = t.server(name="burin-server-default")
+    quick, slow = wire.Raw(t, "client", server.port), wire.Raw(t, "client", default.port)
+    begin = time.monotonic()
+    quick.authenticate()
+    slow.authenticate()
+    t.check(quick.ended(8), "a client silent after its login stays (CHISEL_CONFIG_TIMEOUT=1s)")
+    t.check(time.monotonic() - begin >= 0.9, "dropped before the deadline")
+    t.check(slow.ended(25), "a client silent after its login stays (10 s by default)")
+    t.check(time.monotonic() - begin >= 9, f"dropped after {time.monotonic() - begin:.1f} s; 10 s is the default")
+
+
+@test("C4.pings_at_the_interval")
+def ping_interval(t):
+    port = t.port()
+    raw = wire.Raw(t, "server", port)
+    client = t.client(port, flags=("--keepalive", "300ms"), connected=False)
+    session = raw.admit()
+    session.pump(lambda: session.pings >= 3, 10, "three pings of the client")
+    client.kill()
+    raw = wire.Raw(t, "server", t.port())
+    t.client(t.next_port, flags=("--keepalive", "0"), connected=False)
+    session = raw.admit()
+    session.settle(2)
+    t.equal(session.pings, 0, "pings with --keepalive 0")
+    server = t.server("--keepalive", "300ms")
+    session = wire.Raw(t, "client", server.port).login()
+    session.pump(lambda: session.pings >= 3, 10, "three pings of the server")
+
+
+@test("C4.late_or_strange_reply_ends_the_session")
+def ping_replies(t):
+    for reply, stays in ((None, False), (message(wire.REQUEST_SUCCESS, b"pang"), False), (message(wire.REQUEST_SUCCESS), True),
+                         (message(wire.REQUEST_FAILURE), True)):
+        server = t.server("--keepalive", "1s")
+        raw = wire.Raw(t, "client", server.port)
+        port = t.port()
+        other = wire.Raw(t, "server", port)
+        client = t.client(port, flags=("--keepalive", "1s"), connected=False)
+        for peer, session in ((raw, raw.login()), (other, other.admit())):
+            session.answer_pings = False
+            session.pump(lambda: session.pings, 10, "a ping")
+            seen = time.monotonic()
+            if reply:
+                peer.send(reply)
+            if stays:
+                session.pump(lambda: session.pings >= 2, 10, f"a ping after {reply!r}")
+            else:
+                t.check(peer.ended(10), f"the session goes on after the answer {reply!r}")
+                took = time.monotonic() - seen
+                t.check(took < 3 * t.patience, f"noticed {took:.1f} s after the ping; the interval is 1 s")
+        client.kill()
+        server.kill()
+
+
+def frozen(t, freeze, watch, interval):
+    """Stops a process and tells how long the watcher needs."""
+    freeze.signal(signal.SIGSTOP)
+    begin = time.monotonic()
+    t.wait(watch, 2 * interval + 4, "the frozen peer is noticed")
+    took = time.monotonic() - begin
+    t.note(f"noticed after {took:.1f} s at an interval of {interval} s")
+    t.check(took < (2 * interval + 1.5) * t.patience, f"{took:.1f} s are more than two intervals of {interval} s")
+
+
+@test("C4.frozen_server")
+def frozen_server(t):
+    sink, port = t.destination(), t.port()
+    for make in (t.go_server, t.server):
+        server = make()
+        client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--keepalive", "1s"))
+        flow = t.connect(port)
+        flow.sendall(b"x")
+        time.sleep(0)
+        frozen(t, server, lambda: "Disconnected" in client.text() or "Connection error" in client.text(), 1)
+        t.equal(harness.ended_how(flow)[0], "reset", "the local connection of the lost session")
+        server.signal(signal.SIGCONT)
+        client.wait_line("Connected", 20, 2)
+        t.load(port, "both", "--bytes", MIB, ok=1)
+        client.kill()
+        server.kill()
+
+
+@test("C4.frozen_client")
+def frozen_client(t):
+    server = t.server("--keepalive", "1s")
+    listener = t.listen()
+    for make in (t.go_client, t.client):
+        port = t.port()
+        client = make(server.port, f"127.0.0.1:{port}:127.0.0.1:{listener.getsockname()[1]}")
+        t.connect(port).sendall(b"x")
+        s, _ = listener.accept()
+        t.equal(harness.receive_exactly(s, 1), b"x", "through the tunnel")
+        s.setblocking(False)
+        ends = []
+
+        def over():
+            try:
+                ends.append(s.recv(10))
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                ends.append("reset")
+            return True
+        frozen(t, client, over, 1)
+        t.equal(ends, ["reset"], "the destination's end of the lost session")
+        client.signal(signal.SIGCONT)
+        client.kill()
+
+
+@test("C5.unknown_global_requests")
+def unknown_requests(t):
+    server = t.server("--auth", "u:p")
+    session = wire.Raw(t, "client", server.port).login("u", "p")
+    session.raw.send(message(wire.GLOBAL_REQUEST, string("nobody@example.test"), b"\1", b"some payload"),
+                     message(wire.GLOBAL_REQUEST, string("nobody@example.test"), b"\0"),
+                     message(wire.GLOBAL_REQUEST, string("ping"), b"\1"))
+    session.pump(lambda: bytes([wire.REQUEST_SUCCESS]) + b"pong" in session.replies, 10, "the answer to the ping")
+    raw = wire.Raw(t, "client", server.port, "--native")
+    raw.authenticate("u", "p")
+    for name in ("keepalive@openssh.com", "nobody@example.test", "tcpip-forward-not"):
+        raw.send(message(wire.GLOBAL_REQUEST, string(name), b"\1"))
+        packet = raw.packet()
+        while packet and packet[0] == wire.GLOBAL_REQUEST:  # hostkeys-00 may come in between
+            packet = raw.packet()
+        t.check(packet and packet[0] in (wire.REQUEST_SUCCESS, wire.REQUEST_FAILURE), f"native {name}: {packet!r}")
+    raw.send(message(wire.GLOBAL_REQUEST, string("no-more-sessions@openssh.com"), b"\0"))
+
+
+def retries(client):
+    return re.findall(r"Retrying in (\S+)", client.text())
+
+
+def duration(text):
+    """Seconds of a Go duration, with or without an ellipsis behind it."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+?)(ms|[smh])", text.rstrip(".")))
+
+
+@test("C6.backoff_lines")
+def backoff(t):
+    client = t.client(t.port(), flags=("--max-retry-count", "4"), connected=False)
+    t.equal(client.wait_exit(20 * t.patience), 1, "exit status at give-up")
+    t.equal([line.rstrip(".") for line in retries(client)], ["100ms", "200ms", "400ms", "800ms"], "delays")
+    text = client.text()
+    t.equal(len(re.findall("Connection error: ", text)), 5, "attempts")
+    t.equal(re.findall(r"\(Attempt: (\d+)/4\)", text), ["1", "2", "3", "4"], "attempt numbers")
+    t.check("Give up" in text, f"no `Give up`: {text}")
+    client = t.client(t.port(), flags=("--max-retry-interval", "1s"), connected=False)
+    t.wait(lambda: len(retries(client)) >= 6, 20, lambda: f"six retries: {retries(client)}")
+    t.equal([duration(each) for each in retries(client)[:6]], [0.1, 0.2, 0.4, 0.8, 1.0, 1.0], "delays under --max-retry-interval 1s")
+    t.check("(Attempt: 1/unlimited)" in client.text(), "unlimited attempts are not called so")
+
+
+@test("C6.backoff_starts_again_after_5_s", seconds=90)
+def backoff_reset(t):
+    port = t.port()
+    client = t.client(port, connected=False)
+    t.wait(lambda: len(retries(client)) >= 4, 20, "four retries")
+    for seconds, expected in ((6, 0.1),):
+        server = t.server(port=port)
+        client.wait_line("Connected", 20)
+        time.sleep(seconds)  # the session's length is what is tested
+        before = len(retries(client))
+        server.kill()
+        t.wait(lambda: len(retries(client)) > before, 20, "a retry")
+        t.equal(duration(retries(client)[before]), expected, f"first delay after a session of {seconds} s")
+
+
+@test("C7.retry_count")
+def retry_count(t):
+    for count in (0, 1, 2):
+        listener = t.listen()
+        client = t.client(listener.getsockname()[1], flags=("--max-retry-count", count), connected=False)
+        listener.settimeout(0.2)
+        attempts, end = 0, time.monotonic() + 20 * t.patience
+        while client.alive() and time.monotonic() < end:
+            try:
+                listener.accept()[0].close()
+                attempts += 1
+            except TimeoutError:
+                pass
+        t.equal(client.wait_exit(), 1, "exit status at give-up")
+        t.equal(attempts, count + 1, f"attempts with --max-retry-count {count}")
+        listener.close()
+    client = t.client(t.port(), flags=("--max-retry-count", "2", "--min-retry-interval", "50ms"), connected=False)
+    client.wait_exit(15 * t.patience)
+    t.check(client.popen.returncode == 1, "exit status at give-up")
+
+
+@test("C8.listeners_wait_for_a_session")
+def listeners_wait(t):
+    port, server_port, sink = t.port(), t.port(), t.destination()
+    client = t.client(server_port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", connected=False, env={"CHISEL_SSH_WAIT": "2s"})
+    t.listening(client, "127.0.0.1", port)
+    begin = time.monotonic()
+    waiting = t.connect(port)
+    how, _ = harness.ended_how(waiting, 15 * t.patience)
+    took = time.monotonic() - begin
+    t.check(took >= 1.8, f"the local connection was closed ({how}) after {took:.2f} s, before the wait of 2 s was over")
+    # One that comes shortly before the session is served.
+    load = t.load_started(port, "both", "--bytes", MIB)
+    t.server(port=server_port)
+    load.wait_exit(20 * t.patience)
+    summary = harness.last_json(load)
+    if summary["outcomes"] != {"ok": 1}:  # the server needed more than 2 s
+        t.note(f"a connection waiting for the server: {summary['outcomes']}")
+        client.wait_line("Connected")
+    t.load(port, "both", "--bytes", MIB, ok=1)
+
+
+@test("C8.ssh_wait_default", seconds=80)
+def ssh_wait_default(t):
+    port = t.port()
+    client = t.client(t.port(), f"127.0.0.1:{port}:127.0.0.1:1", connected=False)
+    t.listening(client, "127.0.0.1", port)
+    begin = time.monotonic()
+    waiting = t.connect(port)
+    harness.ended_how(waiting, 60)
+    took = time.monotonic() - begin
+    t.check(took >= 34, f"the local connection was closed after {took:.1f} s; 35 s is the default")
+
+
+@test("C10.many_sessions_leave_nothing", seconds=200, exclusive=True)
+def many_sessions(t):
+    server, sink = t.server(), t.destination()
+    target = f"127.0.0.1:{sink.port}"
+    t.equal(t.churn(server.port, 300, "--target", target)["failed"], 0, "failed sessions while warming up")
+    t.wait(lambda: steady(server), 20, "descriptors come to rest")
+    descriptors, memory, threads = server.descriptors(), server.pss(), server.threads()
+    count = 10000 if t.long else 300 if t.sanitized else 2000
+    summary = t.churn(server.port, count, "--target", target, seconds=180)
+    t.equal(summary["failed"], 0, f"failed sessions: {summary}")
+    t.wait(lambda: server.descriptors() <= descriptors, 20, lambda: f"{server.descriptors()} descriptors, {descriptors} before")
+    t.equal(server.threads(), threads, "threads")
+    grown = server.pss() - memory
+    t.check(t.sanitized or grown < 4 * MIB, f"memory grew by {grown / MIB:.1f} MiB in {count} sessions")
+    t.note(f"{count} sessions in {summary['seconds']:.1f} s, memory {grown / 1024:+.0f} KiB")
+
+
+def steady(process, over=0.5):
+    before = process.descriptors()
+    time.sleep(over)
+    return process.descriptors() == before

@@ -1,0 +1,382 @@
+#include "tools/command_line.hh"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "core/engine/byte_count.hh"
+#include "core/engine/duration.hh"
+#include "core/engine/log.hh"
+#include "tun/cidr.hh"
+
+namespace burin::tools {
+
+namespace {
+
+using engine::common_settings;
+using texts = std::vector<std::string>;
+
+constexpr int usage_status = 2, failure_status = 1;
+constexpr unsigned most_workers = 256;
+constexpr std::uint32_t most_channels = 1'000'000;
+constexpr std::uint64_t least_memory = 16u << 20;
+
+// Flags of chisel that this program does not have: told by name, not as a typing mistake.
+constexpr std::string_view missing_flags[] = {
+    "authfile", "backend",  "proxy",  "socks5", "reverse",         "pid",
+    "tls-key",  "tls-cert", "tls-ca", "sni",    "tls-skip-verify", "tls-domain"};
+
+std::string long_or_short(std::string_view name) {
+    return fmt::format("{}{}", name.size() == 1 ? "-" : "--", name);
+}
+
+std::optional<bool> go_bool(std::string_view text) {
+    for (std::string_view t : {"1", "t", "T", "true", "TRUE", "True"})
+        if (text == t) return true;
+    for (std::string_view f : {"0", "f", "F", "false", "FALSE", "False"})
+        if (text == f) return false;
+    return std::nullopt;
+}
+
+// Rewrites Go's spelling of flags into what CLI11 reads, flags first. Which names there are, and
+// which want a value, the app knows. Returns an error text, or empty.
+std::string normalise(const CLI::App& app, const texts& arguments, texts& into) {
+    texts others;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        const std::string& a = arguments[i];
+        if (a == "--") {
+            others.insert(others.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1,
+                          arguments.end());
+            break;
+        }
+        if (a.size() < 2 || a[0] != '-') {
+            others.push_back(a);
+            continue;
+        }
+        std::string_view name = std::string_view(a).substr(a[1] == '-' ? 2 : 1);
+        std::size_t equals = name.find('=');
+        std::optional<std::string> value;
+        if (equals != std::string_view::npos) {
+            value = std::string(name.substr(equals + 1));
+            name = name.substr(0, equals);
+        }
+        if (name.empty() || name[0] == '-') return fmt::format("bad flag syntax: {}", a);
+        std::string spelled = long_or_short(name);
+        const CLI::Option* option = app.get_option_no_throw(spelled);
+        if (option == nullptr || option->get_positional()) {
+            if (std::find(std::begin(missing_flags), std::end(missing_flags), name) !=
+                std::end(missing_flags))
+                return fmt::format("--{} is not available in this version of burin", name);
+            return fmt::format("flag provided but not defined: -{}", name);
+        }
+        if (option->get_expected_max() == 0) {
+            std::optional<bool> on = value ? go_bool(*value) : true;
+            if (!on)
+                return fmt::format("invalid boolean value \"{}\" for -{}: parse error", *value,
+                                   name);
+            if (*on) into.push_back(spelled);
+            continue;
+        }
+        if (!value) {
+            if (i + 1 == arguments.size()) return fmt::format("flag needs an argument: -{}", name);
+            value = arguments[++i];
+        }
+        if (value->empty()) continue;  // as if it were not there: empty is each flag's default
+        into.push_back(spelled);
+        into.push_back(std::move(*value));
+    }
+    into.emplace_back("--");
+    into.insert(into.end(), others.begin(), others.end());
+    return {};
+}
+
+// Values as texts; what they mean is decided in one place, below, with Go's words.
+struct common_flags {
+    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1";
+    bool verbose = false;
+
+    void add_to(CLI::App& app) {
+        app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+        app.add_option("--keepalive", keepalive,
+                       "Interval of SSH pings, which must be answered within one more; 0 for none "
+                       "(default 25s)");
+        app.add_option(
+            "--memory", memory,
+            "What a worker's windows and buffers may hold, as 256M or 1G (default 256M)");
+        app.add_option("--max-channels", max_channels,
+                       "Channels that one session may have open (default 10000)");
+        app.add_option("--workers", workers, "Threads, each with its own io_uring (default 1)");
+        app.add_flag("-v", verbose, "Log every connection");
+    }
+};
+
+class converter {
+  public:
+    std::string error;
+
+    void refuse(std::string_view value, std::string_view flag, std::string_view why) {
+        if (error.empty())
+            error = fmt::format("invalid value \"{}\" for flag -{}: {}", engine::escape(value),
+                                flag, why);
+    }
+    // At least 0.
+    ring::microseconds_t duration(const std::string& text, std::string_view flag) {
+        auto parsed = engine::parse_duration(text);
+        if (!parsed) refuse(text, flag, "not a duration (write 25s, 2m or 1h30m)");
+        auto count = parsed ? parsed->count() / 1000 : 0;
+        return count < 0 ? 0 : static_cast<ring::microseconds_t>(count);
+    }
+    std::int64_t number(const std::string& text, std::string_view flag, std::int64_t least,
+                        std::int64_t most) {
+        std::int64_t value = 0;
+        auto end = text.data() + text.size();
+        auto result = std::from_chars(text.data() + (text.starts_with('+') ? 1 : 0), end, value);
+        if (result.ec != std::errc{} || result.ptr != end || value < least || value > most) {
+            refuse(text, flag, fmt::format("a number from {} to {} is wanted", least, most));
+            return least;
+        }
+        return value;
+    }
+    void common(const common_flags& from, common_settings& to) {
+        to.verbose = from.verbose;
+        to.keepalive = duration(from.keepalive, "keepalive");
+        to.max_channels =
+            static_cast<std::uint32_t>(number(from.max_channels, "max-channels", 1, most_channels));
+        to.workers = static_cast<unsigned>(number(from.workers, "workers", 1, most_workers));
+        auto memory = engine::parse_byte_count(from.memory);
+        if (!memory || *memory < least_memory)
+            refuse(from.memory, "memory", "a size from 16M on is wanted");
+        else
+            to.memory_bytes = *memory;
+    }
+    void auth(const std::string& text) {
+        // The value is a secret: it is not repeated.
+        if (!text.empty() && text.find(':') == std::string::npos && error.empty())
+            error = "invalid auth string, expected <user>:<pass>";
+    }
+};
+
+const std::string& variable(const environment& env, std::string_view name) {
+    static const std::string none;
+    auto found = env.find(name);
+    return found == env.end() ? none : found->second;
+}
+
+// Unparsable values fall back silently (docs/wire.md section 10.3), and so do those that make no
+// sense.
+void duration_from(const environment& env, std::string_view name, ring::microseconds_t& into) {
+    auto parsed = engine::parse_duration(variable(env, name));
+    if (parsed && parsed->count() >= 1000)
+        into = static_cast<ring::microseconds_t>(parsed->count() / 1000);
+}
+
+void common_from(const environment& env, common_settings& into) {
+    duration_from(env, "CHISEL_PING_TIMEOUT", into.ping_timeout);
+    duration_from(env, "CHISEL_DIAL_TIMEOUT", into.dial_timeout);
+    const std::string& limit = variable(env, "CHISEL_WS_READ_LIMIT");
+    std::int64_t bytes = 0;
+    auto [end, error] = std::from_chars(limit.data(), limit.data() + limit.size(), bytes);
+    if (error == std::errc{} && end == limit.data() + limit.size() && bytes >= 0)
+        into.message_limit = static_cast<std::uint64_t>(bytes);
+    into.old_kernel = !variable(env, "BURIN_OLD_KERNEL").empty();
+}
+
+// True when there is nothing to run: help was asked for or the arguments are wrong.
+template <class Settings>
+bool finished(CLI::App& app, const texts& arguments, command<Settings>& out) {
+    app.set_help_flag("-h,--help", "Show this help");
+    app.formatter(std::make_shared<CLI::Formatter>());
+    texts clean;
+    for (const std::string& a : arguments) {
+        if (a == "--") break;
+        if (a == "-h" || a == "--h" || a == "-help" || a == "--help") {
+            out.help = app.help();
+            return true;
+        }
+    }
+    out.error = normalise(app, arguments, clean);
+    if (out.error.empty()) {
+        try {
+            std::reverse(clean.begin(), clean.end());  // CLI11 reads from the back
+            app.parse(std::move(clean));
+            return false;
+        } catch (const CLI::ParseError& e) {
+            out.error = e.what();
+        }
+    }
+    out.error += fmt::format("\nSee burin {} --help", app.get_name());
+    out.status = usage_status;
+    return true;
+}
+
+template <class Settings>
+command<Settings> fail(command<Settings> out, std::string error, int status = failure_status) {
+    out.error = std::move(error);
+    out.status = status;
+    return out;
+}
+
+// What this version cannot forward, in the words of a person; empty when it can.
+std::string_view missing_kind(const engine::remote& r) {
+    if (r.reverse) return "reverse remotes are not available in this version of burin";
+    if (r.stdio) return "stdio remotes are not available in this version of burin";
+    if (r.socks) return "SOCKS remotes are not available in this version of burin";
+    if (r.remote_proto == "udp") return "UDP remotes are not available in this version of burin";
+    return {};
+}
+
+}  // namespace
+
+environment process_environment() {
+    environment env;
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+        std::string_view text = *entry;
+        std::size_t equals = text.find('=');
+        if (equals != std::string_view::npos)
+            env.emplace(text.substr(0, equals), text.substr(equals + 1));
+    }
+    return env;
+}
+
+command<engine::server_settings> parse_server(const texts& arguments, const environment& env) {
+    command<engine::server_settings> out;
+    engine::server_settings& s = out.settings;
+    CLI::App app("Carries the connections of burin, chisel and ssh clients to their destinations.",
+                 "server");
+    common_flags common;
+    std::string port, short_port;
+    common.add_to(app);
+    app.add_option("--host", s.host, "Address to listen on (default 0.0.0.0, or HOST)");
+    app.add_option("--port", port, "Port to listen on (default 8080, or PORT)");
+    app.add_option("-p", short_port, "The same; --port wins");
+    app.add_option("--key", s.key,
+                   "Seed of the host key (or CHISEL_KEY); deprecated, use --keygen and --keyfile");
+    app.add_option("--keygen", s.keygen, "Write a host key to this file (- for stdout) and exit");
+    app.add_option("--keyfile", s.keyfile,
+                   "Host key: a file (PEM or ck-), or a ck- key itself (or CHISEL_KEY_FILE)");
+    app.add_option("--auth", s.auth, "user:password that clients must give (or AUTH)");
+    app.add_option("--authorized-keys", s.authorized_keys,
+                   "File of public keys that may log in, in OpenSSH's format");
+    if (finished(app, arguments, out)) return out;
+    if (app.get_option_no_throw("--host")->count() == 0 && !variable(env, "HOST").empty())
+        s.host = variable(env, "HOST");
+    if (port.empty()) port = short_port;
+    if (port.empty()) port = variable(env, "PORT");
+    if (s.auth.empty()) s.auth = variable(env, "AUTH");
+    if (!s.key.empty())
+        out.notes = {
+            "Option `--key` is deprecated and will be removed in a future version of burin.",
+            "Please use `burin server --keygen /file/path`, followed by `burin server --keyfile "
+            "/file/path` to specify the SSH private key"};
+    if (s.key.empty()) s.key = variable(env, "CHISEL_KEY");
+    if (s.keyfile.empty()) s.keyfile = variable(env, "CHISEL_KEY_FILE");
+    duration_from(env, "CHISEL_CONFIG_TIMEOUT", s.config_timeout);
+    duration_from(env, "CHISEL_SSH_TIMEOUT", s.login_timeout);
+    common_from(env, s);
+
+    converter convert;
+    convert.common(common, s);
+    convert.auth(s.auth);
+    if (!port.empty()) s.port = static_cast<std::uint16_t>(convert.number(port, "port", 1, 65535));
+    if (!convert.error.empty()) return fail(std::move(out), convert.error);
+    return out;
+}
+
+command<engine::client_settings> parse_client(const texts& arguments, const environment& env) {
+    command<engine::client_settings> out;
+    engine::client_settings& s = out.settings;
+    CLI::App app(
+        "Forwards local ports, and what a TUN device takes in, through a burin or chisel server.\n"
+        "A remote is [local-host:][local-port:]remote-host:remote-port.",
+        "client");
+    common_flags common;
+    std::string retries = "-1", least = "1s", most = "5m";
+    texts headers, remotes;
+    common.add_to(app);
+    app.add_option("--fingerprint", s.fingerprint,
+                   "The server's host key must have this fingerprint (44 characters of base64)");
+    app.add_option("--auth", s.auth, "user:password for the server (or AUTH)");
+    app.add_option("--max-retry-count", retries, "Attempts before giving up (default unlimited)");
+    app.add_option("--min-retry-interval", least, "First wait between attempts (default 1s)");
+    app.add_option("--max-retry-interval", most, "Longest wait between attempts (default 5m)");
+    auto repeated = [&app](const char* name, texts& into, const char* what) {
+        app.add_option(name, into, what)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+            ->allow_extra_args(false);
+    };
+    repeated("--header", headers, "\"Name: value\" for the HTTP request; repeatable");
+    app.add_option("--hostname", s.hostname, "Host header of the HTTP request");
+    app.add_flag("--ws-mask", s.random_mask,
+                 "Mask WebSocket frames with random keys (default: with zero)");
+    app.add_option("--tun", s.tun, "Create this TUN device and carry its TCP connections");
+    repeated("--tun-addr", s.tun_addresses, "Address of the device, as 10.9.0.1/24; repeatable");
+    repeated("--route", s.routes, "Network to route into the device, as 10.0.0.0/8; repeatable");
+    app.add_option("server", s.server, "URL of the server; http:// may be left out");
+    app.add_option("remotes", remotes, "What to forward")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    if (finished(app, arguments, out)) return out;
+    if (s.auth.empty()) s.auth = variable(env, "AUTH");
+    duration_from(env, "CHISEL_WS_TIMEOUT", s.connect_timeout);
+    duration_from(env, "CHISEL_SSH_TIMEOUT", s.handshake_timeout);
+    duration_from(env, "CHISEL_SSH_WAIT", s.session_wait);
+    common_from(env, s);
+
+    converter convert;
+    convert.common(common, s);
+    convert.auth(s.auth);
+    s.max_retry_count =
+        static_cast<int>(convert.number(retries, "max-retry-count", -1, 1'000'000'000));
+    s.min_retry_interval = convert.duration(least, "min-retry-interval");
+    s.max_retry_interval = convert.duration(most, "max-retry-interval");
+    // Never without a pause.
+    if (s.min_retry_interval == 0) s.min_retry_interval = 100 * ring::millisecond;
+    if (!convert.error.empty()) return fail(std::move(out), convert.error);
+    if (s.server.empty() || (remotes.empty() && s.tun.empty()))
+        return fail(std::move(out), "A server and least one remote is required");
+    http::server_url url = http::parse_url(s.server);
+    if (!url.error.empty()) return fail(std::move(out), url.error);
+    if (url.tls) return fail(std::move(out), "https:// is not available in this version of burin");
+    for (const std::string& header : headers)
+        if (std::string error = s.headers.add(header); !error.empty())
+            return fail(std::move(out), error);
+    constexpr std::byte nonce[16] = {};
+    if (auto request = http::build_request(url, s.headers, nonce); !request.error.empty())
+        return fail(std::move(out), request.error);
+    for (const std::string& text : remotes) {
+        engine::remote_reading reading = engine::parse_remote(text);
+        std::string_view why = reading.value ? missing_kind(*reading.value) : reading.error;
+        if (!why.empty())
+            return fail(std::move(out),
+                        fmt::format("Failed to decode remote '{}': {}", engine::escape(text), why));
+        s.remotes.push_back(std::move(*reading.value));
+    }
+    if (s.tun.empty() && !(s.tun_addresses.empty() && s.routes.empty()))
+        return fail(std::move(out), "--tun-addr and --route need --tun NAME", usage_status);
+    if (!s.tun.empty() && s.tun_addresses.empty())
+        return fail(std::move(out), "--tun needs --tun-addr, as 10.9.0.1/24", usage_status);
+    for (const std::string& text : s.tun_addresses)
+        if (auto parsed = tun::parse_interface(text); !parsed.ok())
+            return fail(std::move(out), fmt::format("--tun-addr: {}", parsed.error().what));
+    for (const std::string& text : s.routes)
+        if (auto parsed = tun::parse_network(text); !parsed.ok())
+            return fail(std::move(out), fmt::format("--route: {}", parsed.error().what));
+    return out;
+}
+
+std::string program_help() {
+    return fmt::format(
+        "burin {}: a TCP tunnel over WebSocket and SSH that speaks chisel's protocol\n\n"
+        "  burin server [flags]                          carry connections to their destinations\n"
+        "  burin client [flags] <server> <remote>...     forward local ports\n"
+        "  burin client [flags] --tun NAME --tun-addr CIDR --route CIDR... <server> [remote]...\n"
+        "                                                forward what a TUN device takes in\n"
+        "  burin version                                 print the version\n\n"
+        "burin server --help and burin client --help tell their flags.\n",
+        BURIN_VERSION);
+}
+
+}  // namespace burin::tools
