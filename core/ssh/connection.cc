@@ -81,6 +81,7 @@ std::uint32_t connection::now_ms() const noexcept {
 }
 
 bool connection::queue() noexcept {
+    _events.on_pending();
     return _transport.send(_scratch);
 }
 

@@ -21,8 +21,7 @@ TEST_CASE("pieces are taken from the front, in parts and across pieces", "[chann
     piece_pool pool;
     piece_list list;
     const bytes_view bytes = pattern_bytes().at(1, 0, 1000);
-    for (std::size_t at = 0; at < 1000; at += 100)
-        list.push(pool.make({}, bytes.subspan(at, 100)));
+    for (std::size_t at = 0; at < 1000; at += 100) list.push(pool.make({}, bytes.subspan(at, 100)));
     CHECK(list.bytes() == 1000);
     CHECK(pool.in_use() == 10);
     list.take(40, pool);

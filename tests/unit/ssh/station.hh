@@ -238,8 +238,7 @@ inline bool is_prefix(const byte_vector& got, std::uint32_t stream) {
     for (std::size_t at = 0; at < got.size();) {
         const std::size_t size = std::min(pattern::longest, got.size() - at);
         const bytes_view want = pattern_bytes().at(stream, at, size);
-        if (!std::equal(want.begin(), want.end(),
-                        got.begin() + static_cast<std::ptrdiff_t>(at)))
+        if (!std::equal(want.begin(), want.end(), got.begin() + static_cast<std::ptrdiff_t>(at)))
             return false;
         at += size;
     }

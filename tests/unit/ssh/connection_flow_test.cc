@@ -1,0 +1,342 @@
+// Two connection layers back to back: many channels at once, windows that fill and grow, fair
+// shares, and sessions that end in the middle of everything.
+#include <algorithm>
+#include <numeric>
+
+#include "core/ssh/messages.hh"
+#include "tests/catch.hh"
+#include "tests/unit/ssh/station.hh"
+
+namespace burin::ssh {
+namespace {
+
+// Queues as much of its stream as the channel takes, whenever it may.
+struct source {
+    source(station& where, flow_record& flow, std::uint32_t stream, std::uint32_t size)
+        : at(where), end(flow), number(stream), piece(size) {
+        end.when_sendable = [this] { fill(); };
+    }
+    void fill() {
+        if (end.at == nullptr) return;
+        while (std::uint32_t room = at.layer->sendable(*end.at)) {
+            const std::uint32_t size =
+                std::min({room, piece, static_cast<std::uint32_t>(total - sent)});
+            if (size == 0) return;
+            at.layer->send(*end.at, {}, pattern_bytes().at(number, sent, size));
+            sent += size;
+        }
+    }
+    station& at;
+    flow_record& end;
+    std::uint32_t number;
+    std::uint32_t piece;
+    std::uint64_t sent = 0;
+    std::uint64_t total = std::uint64_t{1} << 40;
+};
+
+TEST_CASE("sixteen channels with as much to send get equal shares", "[connection]") {
+    // Sends of less than a channel's turn, of a turn and a bit, and of many turns.
+    const std::size_t send_bytes = GENERATE(40'000u, 100'000u, 480u * 1024);
+    station_pair pair;
+    pair.begin({.max_channels = 100}, 256u << 20, 100);
+    pair.exit.keeps = false;
+    std::vector<std::unique_ptr<source>> sources;
+    for (std::uint32_t i = 0; i < 16; ++i) {
+        flow_record& flow = pair.entry.open();
+        // Some write bytes by the dozen, some by the packet, some more than a packet.
+        const std::uint32_t piece = i % 4 == 0   ? 700
+                                    : i % 4 == 1 ? 9000
+                                    : i % 4 == 2 ? 32768
+                                                 : 70000;
+        sources.push_back(std::make_unique<source>(pair.entry, flow, i, piece));
+    }
+    pair.settle();
+    for (auto& s : sources) s->fill();
+    std::vector<std::uint64_t> before;
+    for (auto& s : sources) before.push_back(s->end.at->bytes_sent);
+    std::uint64_t carried = 0;
+    while (carried < 24u << 20) {
+        pair.entry.flush(send_bytes);
+        pair.exit.flush();
+        for (auto& s : sources) s->fill();
+        transport_pair::carry(pair.client, pair.server, whole());
+        transport_pair::carry(pair.server, pair.client, whole());
+        carried = 0;
+        for (std::size_t i = 0; i < 16; ++i) carried += sources[i]->end.at->bytes_sent - before[i];
+    }
+    std::vector<std::uint64_t> shares;
+    for (std::size_t i = 0; i < 16; ++i)
+        shares.push_back(sources[i]->end.at->bytes_sent - before[i]);
+    CAPTURE(send_bytes, shares);
+    const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
+    CHECK(*least * 2 > *most);
+    pair.check_peace();
+    for (auto& s : sources) s->end.when_sendable = nullptr;
+}
+
+TEST_CASE("a channel without credit leaves its share to the others", "[connection]") {
+    station_pair pair;
+    pair.begin();
+    flow_record& stuck = pair.entry.open("stuck");
+    flow_record& runs = pair.entry.open("runs");
+    pair.exit.when_open = [&](channel& c, const channel_open& open) {
+        pair.exit.accept(c).takes = as_text(open.rest) != "stuck";
+    };
+    pair.settle();
+    source one(pair.entry, stuck, 1, 32768), two(pair.entry, runs, 2, 32768);
+    two.total = 8u << 20;
+    one.fill();
+    two.fill();
+    pair.settle();
+    CHECK(pair.exit.flows[1].bytes == two.total);
+    CHECK(is_prefix(pair.exit.flows[1].data, 2));
+    CHECK(pair.exit.flows[0].bytes == stuck.at->bytes_sent);
+    CHECK(pair.exit.flows[0].bytes == pair.exit.flows[0].at->window);
+    CHECK(pair.entry.layer->queued_bytes() == 0);
+    pair.check_peace();
+    stuck.when_sendable = runs.when_sendable = nullptr;
+}
+
+TEST_CASE("ten thousand channels fill up and stay within the budget", "[connection]") {
+    constexpr std::uint64_t memory = 224u << 20;
+    constexpr std::uint32_t limit = 10'000;
+    station_pair pair;
+    const connection_limits limits{.max_channels = 20'000};
+    pair.exit.begin(limits, memory, limit);
+    REQUIRE(pair.exit.budget->channel_limit() == limit);
+    // The opener has more to give than the other end.
+    pair.entry.begin(limits, 512u << 20, 20'000);
+    pair.exit.takes = pair.exit.keeps = false;
+    std::uint64_t granted = 0, sent = 0;
+    for (std::uint32_t at = 0; at < limit; ++at) {
+        pair.entry.open().when_sendable = nullptr;
+        if (at % 256 == 255) pair.settle();
+    }
+    pair.settle();
+    CHECK(pair.exit.layer->open_channels() == limit);
+    flow_record& beyond = pair.entry.open();
+    pair.settle();
+    CHECK(beyond.refused == open_failure_reason::shortage);
+    for (const channel* c : pair.exit.layer->channels()) granted += c->window;
+    CHECK(granted <= memory);
+    for (flow_record& flow : pair.entry.flows) {
+        if (flow.at == nullptr) continue;
+        std::uint32_t stream = 0;
+        while (std::uint32_t room = pair.entry.layer->sendable(*flow.at)) {
+            pair.entry.send(flow, pattern_bytes().at(stream, 0, std::min(room, 100'000u)));
+            sent += std::min(room, 100'000u);
+        }
+        if (pair.entry.layer->queued_bytes() > 2u << 20) pair.settle();
+    }
+    pair.settle();
+    std::uint64_t got = 0;
+    for (const flow_record& flow : pair.exit.flows) got += flow.bytes;
+    CHECK(got == sent);
+    CHECK(got == granted);  // every window full
+    CHECK(pair.exit.layer->open_channels() == limit);
+    // One goes, and one more may come.
+    pair.entry.abort(pair.entry.flows[limit / 2]);
+    pair.settle();
+    flow_record& next = pair.entry.open();
+    pair.settle();
+    CHECK(next.confirmed == 1);
+    pair.check_peace();
+    // The end of the session is the end of them all, in no time and in any state.
+    pair.exit.layer->lose();
+    pair.exit.check_empty();
+    pair.entry.layer->lose();
+    pair.entry.check_empty();
+}
+
+// ---- growth ----
+
+ring::microseconds_t told_time = 0;
+
+TEST_CASE("a window grows for a flow that it may hold back, and for no other", "[connection]") {
+    station_pair pair;
+    told_time = 1000 * ring::second;
+    const connection_limits limits{.window_max = 1u << 20, .clock = [] { return told_time; }};
+    pair.begin(limits, 64u << 20, 100);
+    pair.exit.keeps = false;
+    flow_record& flow = pair.entry.open();
+    pair.settle();
+    flow_record& taker = pair.exit.flows[0];
+    const std::uint32_t first = taker.at->window;
+    source from(pair.entry, flow, 0, 32768);
+    SECTION("quick: a window a round trip of 400 ms") {
+        while (from.total > 0 && taker.at->window < limits.window_max) {
+            from.total = from.sent + flow.at->send_credit;  // one window, and wait
+            from.fill();
+            pair.settle();
+            told_time += 400 * ring::millisecond;
+            REQUIRE(from.sent < 1u << 30);
+        }
+        CHECK(taker.at->window == limits.window_max);
+        CHECK(pair.exit.budget->growth_left() ==
+              pair.exit.growth_at_start - (limits.window_max - ring::budget::base_bytes));
+    }
+    SECTION("slow: a window lasts for seconds") {
+        for (int round = 0; round < 100; ++round) {
+            from.total = from.sent + first;
+            from.fill();
+            pair.settle();
+            told_time += 3 * ring::second;
+        }
+        CHECK(from.sent == 100 * std::uint64_t{first});
+        CHECK(taker.at->window == first);
+    }
+    SECTION("quick, but the end does not keep up") {
+        taker.takes = false;
+        for (int round = 0; round < 400; ++round) {
+            from.fill();
+            pair.settle();
+            // It always holds on to more than half a window.
+            const std::uint32_t part = taker.held - std::min(taker.held, first * 5 / 8);
+            taker.held -= part;
+            pair.exit.layer->consumed(*taker.at, part);
+        }
+        CHECK(from.sent > 20 * std::uint64_t{first});
+        CHECK(taker.at->window == first);
+    }
+    flow.when_sendable = nullptr;
+    pair.check_peace();
+    pair.entry.abort(flow);
+    pair.settle();
+    pair.exit.check_empty();
+}
+
+// ---- a session that is stuck, or ends ----
+
+TEST_CASE("a session that cannot send holds a bounded amount", "[connection]") {
+    station_pair pair;
+    pair.begin({}, 512u << 20, 1000);
+    pair.exit.keeps = false;
+    std::vector<std::unique_ptr<source>> sources;
+    for (std::uint32_t i = 0; i < 200; ++i)
+        sources.push_back(std::make_unique<source>(pair.entry, pair.entry.open(), i, 65536));
+    pair.settle();
+    for (auto& s : sources) s->fill();
+    CHECK(pair.entry.layer->queued_bytes() >= queued_limit_bytes);
+    CHECK(pair.entry.layer->queued_bytes() < queued_limit_bytes + 65536 * 2);
+    CHECK(pair.entry.pieces.in_use() < 200);
+    pair.entry.layer->own_queued();
+    CHECK(pair.entry.pieces.owned_bytes() == pair.entry.layer->queued_bytes());
+    // All of them go on when it moves again.
+    for (auto& s : sources) s->total = 1u << 20;
+    pair.settle();
+    for (auto& s : sources) CHECK(s->sent == s->total);
+    for (const flow_record& flow : pair.exit.flows) CHECK(flow.bytes == 1u << 20);
+    for (auto& s : sources) s->end.when_sendable = nullptr;
+    pair.check_peace();
+}
+
+struct losing_events final : transport_events {
+    explicit losing_events(recorder& all) : events(all) {}
+    void on_authenticated(std::string_view who) override { events.on_authenticated(who); }
+    void on_message(bytes_span payload) override { events.on_message(payload); }
+    void on_failure(std::string_view why) override {
+        events.on_failure(why);
+        layer->lose();
+    }
+    recorder& events;
+    connection* layer = nullptr;
+};
+
+// The transport fails in the middle of whatever queues a message, and the owner loses the session
+// there and then, as a session does; nothing may be touched afterwards (run with a sanitizer).
+TEST_CASE("the session may end inside every call", "[connection]") {
+    station_pair pair;
+    losing_events events(pair.server.events);
+    pair.connect();
+    pair.server.end =
+        std::make_unique<transport>(pair.server_settings, role::server, dialect::chisel, events);
+    pair.pump();
+    pair.begin();
+    station& exit = pair.exit;
+    events.layer = exit.layer.get();
+    for (int i = 0; i < 8; ++i) pair.entry.open();
+    pair.settle();
+    exit.accepts = false;
+    flow_record& asked = pair.entry.open();
+    pair.settle();
+    channel& waiting = *exit.asked.back();
+    flow_record& ours = exit.open();
+
+    // Room for `messages` small ones, then the queue is full.
+    auto fill = [&](std::size_t messages) {
+        drain(*pair.server.end, pair.server.said);
+        const std::size_t small = 4 + 5;
+        byte_vector bulk(max_queued_bytes - 4 - messages * small, std::byte{81});
+        REQUIRE(pair.server.end->send(bulk));
+    };
+    SECTION("in the first message of a flush of credit") {
+        for (flow_record& flow : pair.entry.flows)
+            if (flow.at != nullptr && flow.confirmed > 0)
+                pair.entry.send(flow, pattern_bytes().at(0, 0, 20'000));
+        pair.entry.flush();
+        transport_pair::carry(pair.client, pair.server, whole());
+        fill(GENERATE(0u, 2u));
+        exit.layer->flush_adjusts();
+    }
+    SECTION("in the answer to a CLOSE") {
+        pair.entry.abort(pair.entry.flows[3]);
+        pair.entry.flush();
+        fill(0);
+        transport_pair::carry(pair.client, pair.server, whole());
+        CHECK(exit.flows[3].cause == close_cause::cut_off);
+        CHECK(exit.flows[3].closes == 1);
+    }
+    SECTION("in accept") {
+        fill(0);
+        flow_record& flow = exit.accept(waiting);
+        CHECK(flow.cause == close_cause::lost);
+    }
+    SECTION("in refuse") {
+        fill(0);
+        exit.layer->refuse(waiting, open_failure_reason::prohibited, "");
+    }
+    SECTION("in open") {
+        fill(0);
+        flow_record& flow = exit.open();
+        CHECK(flow.at == nullptr);
+        CHECK(flow.closes == 0);
+    }
+    SECTION("in close, at EOF or at CLOSE") {
+        fill(GENERATE(0u, 1u));
+        exit.layer->send_eof(*exit.flows[2].at);
+        if (exit.flows[2].at != nullptr) exit.close(exit.flows[2]);
+    }
+    SECTION("in close, behind payload") {
+        for (std::size_t at : {1u, 2u, 4u}) exit.send(exit.flows[at], pattern_bytes().at(0, 0, 10));
+        exit.layer->send_eof(*exit.flows[2].at);
+        exit.close(exit.flows[2]);
+        fill(GENERATE(0u, 1u));
+        send_room room(1 << 20);
+        exit.layer->flush_data(room);
+    }
+    SECTION("in abort") {
+        fill(0);
+        exit.abort(exit.flows[5]);
+    }
+    SECTION("while ends are told that they may send") {
+        for (flow_record& flow : exit.flows)
+            if (flow.at != nullptr)
+                flow.when_sendable = [&exit, &flow] {
+                    if (flow.at != nullptr) exit.layer->send_eof(*flow.at);
+                };
+        for (std::size_t at : {1u, 2u, 4u}) exit.send(exit.flows[at], pattern_bytes().at(0, 0, 10));
+        send_room room(1 << 20);
+        exit.layer->flush_data(room);
+        fill(GENERATE(0u, 1u));
+        exit.layer->tell_sendable();
+    }
+    CHECK(pair.server.events.failures == 1);
+    CHECK(exit.layer->open_channels() == 0);
+    CHECK(ours.closes <= 1);
+    CHECK(asked.confirmed == 0);
+    exit.check_empty();
+    for (flow_record& flow : exit.flows) flow.when_sendable = nullptr;
+}
+
+}  // namespace
+}  // namespace burin::ssh
