@@ -1,5 +1,5 @@
-// Pools and tables that the data path asks for every packet: what one take and give back, one
-// timer, one window, one flow look-up costs, with few and with many in use.
+// Pools and timers that the data path asks for every packet: what one take and give back, one
+// timer or one window costs, with few and with many in use.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -11,7 +11,6 @@
 #include "ring/budget.hh"
 #include "ring/memory_pool.hh"
 #include "ring/timer_wheel.hh"
-#include "tun/flow_table.hh"
 #include "tun/payload_pool.hh"
 
 namespace {
@@ -116,47 +115,5 @@ void window_budget(benchmark::State& state) {
     }
 }
 BENCHMARK(window_budget)->Name("budget/open_grow_close");
-
-tun::flow_key flow_number(std::uint32_t number) {
-    tun::flow_key flow;
-    flow.source = tun::flow_address::v4(0x0a000000 + number / 50'000);
-    flow.destination = tun::flow_address::v4(0xc0000201);
-    flow.source_port = static_cast<std::uint16_t>(1024 + number % 50'000);
-    flow.destination_port = 443;
-    return flow;
-}
-
-void flow_look_up(benchmark::State& state) {
-    const auto count = static_cast<std::uint32_t>(state.range(0));
-    tun::flow_table table({1, 2}, count);
-    std::vector<tun::flow_key> asked;
-    for (std::uint32_t number = 0; number < count; ++number) {
-        asked.push_back(flow_number(number));
-        if (table.insert(asked.back(), number) != tun::flow_table::outcome::inserted)
-            return state.SkipWithError("the table refused a flow");
-    }
-    std::shuffle(asked.begin(), asked.end(), std::mt19937(1));
-    std::size_t at = 0;
-    for (auto _ : state) {
-        benchmark::DoNotOptimize(table.find(asked[at]));
-        if (++at == asked.size()) at = 0;
-    }
-    state.counters["bytes_per_flow"] =
-        static_cast<double>(table.memory_bytes()) / static_cast<double>(count);
-    state.SetItemsProcessed(state.iterations());
-}
-BENCHMARK(flow_look_up)->Name("flow_table/find")->Arg(1)->Arg(1000)->Arg(100000);
-
-void flow_come_and_go(benchmark::State& state) {
-    tun::flow_table table({1, 2}, 4096);
-    std::uint32_t number = 0;
-    for (auto _ : state) {
-        const tun::flow_key flow = flow_number(number++);
-        benchmark::DoNotOptimize(table.insert(flow, 7));
-        benchmark::DoNotOptimize(table.erase(flow));
-    }
-    state.SetItemsProcessed(state.iterations());
-}
-BENCHMARK(flow_come_and_go)->Name("flow_table/insert_erase");
 
 }  // namespace

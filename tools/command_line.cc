@@ -208,7 +208,7 @@ bool finished(CLI::App& app, const texts& arguments, command<Settings>& out) {
             out.error = e.what();
         }
     }
-    out.error += fmt::format("\nSee burin {} --help", app.get_name());
+    out.error += fmt::format("\nSee {} --help", app.get_name());
     out.status = usage_status;
     return true;
 }
@@ -246,7 +246,7 @@ command<engine::server_settings> parse_server(const texts& arguments, const envi
     command<engine::server_settings> out;
     engine::server_settings& s = out.settings;
     CLI::App app("Carries the connections of burin, chisel and ssh clients to their destinations.",
-                 "server");
+                 "burin server");
     common_flags common;
     std::string port, short_port;
     common.add_to(app);
@@ -292,7 +292,7 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     CLI::App app(
         "Forwards local ports, and what a TUN device takes in, through a burin or chisel server.\n"
         "A remote is [local-host:][local-port:]remote-host:remote-port.",
-        "client");
+        "burin client");
     common_flags common;
     std::string retries = "-1", least = "1s", most = "5m";
     texts headers, remotes;

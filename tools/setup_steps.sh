@@ -110,7 +110,7 @@ step() {
     result="FAILED (status $status)"
   else
     result=$(tail -n 1 "$step_log" | sed -n 's/^step: //p')
-    [[ -n $result ]] || result=$(tail -n 5 "$step_log" | grep -oE '[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped' | tail -n 1)
+    [[ -n $result ]] || result=$(tail -n 5 "$step_log" | grep -oE '[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?' | tail -n 1)
     [[ -n $result ]] || result=ok
   fi
   printf '%s %6s  %s\n' "$(step_head "$title")" "$(step_clock $spent)" "$result"

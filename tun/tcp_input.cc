@@ -151,11 +151,13 @@ bool tcp_flow::on_ack(const parsed_frame& frame, time_us now) noexcept {
     if (in_flight() == 0) _retries = 0;  // probes count only while nobody answers
     const std::uint32_t old_window = _peer_window;
     const std::uint32_t window = std::uint32_t{frame.window} << _send_shift;
-    // RFC 9293's SND.WL1 rule, and besides: a new ACK always brings its window along. It may come
-    // on a retransmission with an old SEG.SEQ, and the old window on top of the new SND.UNA would
-    // be more than the host ever showed.
+    // RFC 9293's SND.WL1 rule with two corrections. A new ACK always brings its window along: it
+    // may come on a retransmission with an old SEG.SEQ, and the old window on top of the new
+    // SND.UNA would be more than the host ever showed. And of two ACKs that differ in the window
+    // only, the larger window is the later one, unless it is shut: a Linux host out of memory does
+    // that.
     const bool newer = frame.ack > _una || frame.seq > _window_seq ||
-                       (frame.seq == _window_seq && window > _peer_window);
+                       (frame.seq == _window_seq && (window > _peer_window || window == 0));
     if (frame.ack >= _una && newer) {
         _peer_window = window;
         _max_peer_window = std::max(_max_peer_window, _peer_window);

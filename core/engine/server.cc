@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <random>
 #include <sstream>
 
 #include "core/engine/listener.hh"
@@ -19,11 +18,6 @@
 namespace burin::engine {
 
 namespace {
-
-// Connections before login: from `early_drop_from` on new ones are dropped at random, ever more
-// often, all of them at the limit (as OpenSSH's MaxStartups does), so that a flood leaves good
-// clients a chance.
-constexpr std::uint32_t early_limit = 1024, early_drop_from = 512;
 
 // The one listener: on worker 0, deals to the worker with the fewest sessions.
 class front final : public resident {
@@ -44,24 +38,12 @@ class front final : public resident {
         _home.remove(*this);
     }
     void report(std::string& into) const override {
-        into += fmt::format("listener: before-login={} early-drops={} pauses={}\n",
-                            _shared.unauthenticated.load(), _drops, _listener.pauses());
+        into += fmt::format("listener: evicted-before-login={} pauses={}\n", _shared.evicted.load(),
+                            _listener.pauses());
     }
 
   private:
     void deal(int fd) noexcept {
-        std::uint32_t early = _shared.unauthenticated.load(std::memory_order_relaxed);
-        if (early >= early_drop_from) {
-            std::uint32_t span = early_limit - early_drop_from;
-            if (early >= early_limit || _random() % span < early - early_drop_from) {
-                ++_drops;
-                if ((_drops & (_drops - 1)) == 0)
-                    _shared.log->line(fmt::format(
-                        "server: too many connections before login: {} dropped so far", _drops));
-                ::close(fd);
-                return;
-            }
-        }
         relay::endpoint peer = peer_of(fd);
         auto best = std::min_element(_workers.begin(), _workers.end(), [](auto& a, auto& b) {
             return a->load.load(std::memory_order_relaxed) <
@@ -75,8 +57,6 @@ class front final : public resident {
     worker& _home;
     server_shared& _shared;
     std::vector<std::unique_ptr<worker>>& _workers;
-    std::uint64_t _drops = 0;
-    std::minstd_rand _random{std::random_device{}()};
     listener _listener;
 };
 
@@ -130,6 +110,7 @@ int run_server(const server_settings& s) {
     if (!add_logins(s, policy, log, error)) return fail(error);
 
     server_shared shared;
+    shared.early.resize(s.workers);
     shared.settings = &s;
     shared.log = &log;
     shared.transport.host_key = &*key.key;

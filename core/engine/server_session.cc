@@ -7,6 +7,7 @@
 #include "core/engine/byte_count.hh"
 #include "core/engine/config_request.hh"
 #include "core/ssh/authentication_policy.hh"
+#include "crypto/random.hh"
 
 namespace burin::engine {
 
@@ -75,12 +76,27 @@ server_session::server_session(worker& w, server_shared& shared, int descriptor,
       _shared(shared),
       _peer(peer),
       _started(w.now()) {
-    ++_shared.unauthenticated;
+    auto& early = _shared.early[w.index()];
+    if (early.size() >= std::max<std::size_t>(1, early_limit / _shared.early.size())) {
+        ++_shared.evicted;
+        early[crypto::random_u32() % early.size()]->end("made room for another connection");
+    }
+    _early_index = early.size();
+    early.push_back(this);
     deadline(w.now() + shared.settings->login_timeout, "no login in time");
 }
 
 server_session::~server_session() {
-    if (_counted) --_shared.unauthenticated;
+    leave_early();
+}
+
+void server_session::leave_early() noexcept {
+    if (!_early) return;
+    _early = false;
+    auto& early = _shared.early[_worker.index()];
+    early[_early_index] = early.back();
+    early[_early_index]->_early_index = _early_index;
+    early.pop_back();
 }
 
 void server_session::log(bool debug, std::string_view text) noexcept {
@@ -140,10 +156,7 @@ std::size_t server_session::on_http(bytes_view bytes) noexcept {
 
 void server_session::on_authenticated(std::string_view user) {
     _user = user;
-    if (_counted) {
-        _counted = false;
-        --_shared.unauthenticated;
-    }
+    leave_early();
     if (_transport->is_native()) {
         _configured = true;
         set_ready();
@@ -252,6 +265,7 @@ void server_session::on_flow_closed(const relay::socket_relay& r) noexcept {
 }
 
 void server_session::on_ended(std::string_view why) noexcept {
+    leave_early();
     if (_number == 0) {
         if (!why.empty() && why != "EOF") log(true, why);
         return;

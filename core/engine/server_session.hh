@@ -16,14 +16,23 @@
 
 namespace burin::engine {
 
+class server_session;
+
 // What all sessions of a server share, read-only but for the counters.
 struct server_shared {
     const server_settings* settings = nullptr;
     ssh::settings transport;
     logger* log = nullptr;
-    std::atomic<std::uint32_t> sessions{0};         // numbers given
-    std::atomic<std::uint32_t> unauthenticated{0};  // connections before login
+    std::atomic<std::uint32_t> sessions{0};  // numbers given
+    std::atomic<std::uint64_t> evicted{0};   // connections before login that made room
+    // Connections before login, by worker; each list belongs to its worker's thread.
+    std::vector<std::vector<server_session*>> early;
 };
+
+// Connections before login that all workers hold together. When there are more, one of them, taken
+// at random, makes room for the newest: a flood of silent ones ends among itself, while a client
+// that logs in within milliseconds is hardly met.
+inline constexpr std::uint32_t early_limit = 1024;
 
 class server_session final : public link {
   public:
@@ -51,7 +60,7 @@ class server_session final : public link {
 
     std::size_t on_http(bytes_view) noexcept;
     void on_config(const ssh::global_request&) noexcept;
-    void authenticated() noexcept;
+    void leave_early() noexcept;
 
     // A channel of the peer whose destination is being dialled.
     class dialling;
@@ -64,9 +73,10 @@ class server_session final : public link {
     std::string _remotes;
     std::uint32_t _number = 0;
     std::uint32_t _flow_number = 0, _open_flows = 0;
-    bool _counted = true;      // in unauthenticated
-    bool _configured = false;  // chisel: the config request was answered
-    bool _opened = false;      // logged as open
+    std::size_t _early_index = 0;  // in the worker's list
+    bool _early = true;            // before login
+    bool _configured = false;      // chisel: the config request was answered
+    bool _opened = false;          // logged as open
     ring::microseconds_t _started;
 };
 

@@ -9,6 +9,12 @@ namespace burin::relay {
 namespace {
 inline constexpr std::uint32_t turn_bytes = 512 * 1024;
 inline constexpr std::uint32_t least_receive_bytes = 16 * 1024;
+
+// On: closing resets the connection at once. Off: it sends what is queued, then FIN.
+void set_linger(int descriptor, bool reset) noexcept {
+    linger hard{reset ? 1 : 0, 0};
+    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+}
 }  // namespace
 
 // ---- context ----
@@ -89,6 +95,9 @@ socket_relay::socket_relay(context& c, ssh::connection& connection, flow_observe
       _observer(observer),
       _descriptor(descriptor),
       _number(number) {
+    // Whatever ends this process, SIGKILL included, ends the flow with a reset: only end() makes a
+    // FIN of it.
+    set_linger(_descriptor, true);
     ++c.counters.flows;
     ++c._alive;
     _next = c._all;
@@ -297,10 +306,7 @@ void socket_relay::end(ending how) noexcept {
             _connection.abort(*_channel);
         _channel = nullptr;
     }
-    if (how == ending::reset) {
-        linger hard{1, 0};
-        setsockopt(_descriptor, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    }
+    if (how == ending::graceful) set_linger(_descriptor, false);
     // Closing a descriptor that the ring still holds would send neither FIN nor RST.
     if ((_receive.in_flight || _send.in_flight) && !_other.in_flight)
         _context.ring.cancel(_other, _descriptor);

@@ -23,13 +23,14 @@ import (
 )
 
 const (
-	msgIgnore    = 2
-	msgDebug     = 4
-	msgExtInfo   = 7
-	msgKexInit   = 20
-	msgNewKeys   = 21
-	msgECDHInit  = 30
-	msgECDHReply = 31
+	msgDisconnect = 1
+	msgIgnore     = 2
+	msgDebug      = 4
+	msgExtInfo    = 7
+	msgKexInit    = 20
+	msgNewKeys    = 21
+	msgECDHInit   = 30
+	msgECDHReply  = 31
 )
 
 type tampering byte
@@ -170,7 +171,11 @@ func (t *transport) readPacket() ([]byte, error) {
 		return nil, fmt.Errorf("VIOLATION: %d bytes of padding in %d", padding, length)
 	}
 	t.in.sequence++
-	return body[1 : len(body)-padding], nil
+	payload := body[1 : len(body)-padding]
+	if t.exchanging && payload[0] == msgDisconnect {
+		return nil, errors.New("disconnect")
+	}
+	return payload, nil
 }
 
 // writeLocked seals one packet, spoiled in the way asked for.
@@ -443,6 +448,9 @@ func (t *transport) exchange(first bool, guessed [32]byte) error {
 	packet, err := t.readPacket()
 	if err != nil {
 		return err
+	}
+	if packet[0] == msgDisconnect {
+		return errors.New("disconnect")
 	}
 	if len(packet) != 1 || packet[0] != msgNewKeys {
 		return fmt.Errorf("VIOLATION: expected NEWKEYS, got message %d", packet[0])

@@ -251,6 +251,7 @@ class Bench:
         """`burin client`; returns once it is connected (or at once)."""
         if isinstance(url, int):
             url = f"http://127.0.0.1:{url}"
+        remotes = remotes or (f"127.0.0.1:{self.port()}:127.0.0.1:1",)  # one there must be
         process = self.start(name, [self.binary, "client", "--min-retry-interval", "100ms", *flags, url, *remotes], env, **more)
         if connected:
             process.wait_line(r"Connected", 15 * self.patience)
@@ -418,7 +419,8 @@ def run_one(name, folder, options):
             raise Failed(f"{crashed[0].name} crashed ({crashed[0].popen.returncode}): {tail(crashed[0].err())}")
         result["passed"] = True
     except Failed as why:
-        result["why"] = str(why)
+        here = [frame for frame in traceback.extract_tb(why.__traceback__) if os.path.basename(frame.filename).startswith("test_")]
+        result["why"] = str(why) + (f" [{os.path.basename(here[-1].filename)}:{here[-1].lineno}]" if here else "")
     except Exception as error:  # what the test did not expect is its failure as well
         result["why"] = "".join(traceback.format_exception_only(error)).strip()
         traceback.print_exc()

@@ -78,7 +78,7 @@ def frames(t):
               wire.frame(b"first", opcode=9) + wire.frame(pieces[2], opcode=0, fin=False) + wire.frame(b"", opcode=9) +
               wire.frame(pieces[3], opcode=0, fin=True) + wire.frame(b"", opcode=10) + wire.frame(pieces[4], opcode=1))
     t.equal(inside.clear_packet()[0], wire.KEXINIT, "the server understood the version line")
-    while len(inside.controls) < 2:
+    while len(inside.controls) < 2 and not print(inside.controls):
         inside.step()
     t.equal(inside.controls, [(10, b"first"), (10, b"")], "pongs")
     # ECDH_INIT one byte a frame; the answer shows that the KEXINIT was whole.

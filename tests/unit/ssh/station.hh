@@ -132,13 +132,13 @@ struct station final : connection_events {
     // One turn as a session does it, into a send of at most `most` bytes of payload packets.
     void flush(std::size_t most = 480 * 1024) {
         if (layer != nullptr) layer->flush_adjusts();
-        drain(*link.end, link.said);
+        drain(*link.end, link.said, most_message);
         if (layer != nullptr && !link.end->control_pending()) {
             send_room room(most);
             layer->flush_data(room);
             link.said.insert(link.said.end(), room.memory.begin(),
                              room.memory.begin() + static_cast<std::ptrdiff_t>(room.used));
-            drain(*link.end, link.said);
+            drain(*link.end, link.said, most_message);
         }
         if (layer != nullptr) layer->tell_sendable();
     }
@@ -151,6 +151,8 @@ struct station final : connection_events {
         CHECK(pieces.in_use() == 0);
         CHECK(pieces.owned_bytes() == 0);
     }
+
+    static constexpr std::size_t most_message = 64 * 1024;  // sealed
 
     link_end& link;
     std::optional<ring::budget> budget;

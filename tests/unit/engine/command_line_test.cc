@@ -1,0 +1,230 @@
+// Flags as chisel takes them (docs/wire.md sections 10 to 10.3). The parser belongs to the program,
+// not to a library, so it is compiled in here.
+#include "tools/command_line.cc"
+
+#include "tests/catch.hh"
+
+using namespace burin;
+using namespace burin::tools;
+
+namespace {
+
+using words = std::vector<std::string>;
+
+engine::server_settings server(const words& arguments, const environment& env = {}) {
+    auto c = parse_server(arguments, env);
+    CAPTURE(c.error);
+    REQUIRE(c.error.empty());
+    REQUIRE(c.help.empty());
+    return c.settings;
+}
+engine::client_settings client(const words& arguments, const environment& env = {}) {
+    auto c = parse_client(arguments, env);
+    CAPTURE(c.error);
+    REQUIRE(c.error.empty());
+    return c.settings;
+}
+
+}  // namespace
+
+TEST_CASE("defaults are chisel's") {
+    auto s = server({});
+    CHECK(s.host == "0.0.0.0");
+    CHECK(s.port == 8080);
+    CHECK(s.keepalive == 25 * ring::second);
+    CHECK(s.session().ping_timeout == 25 * ring::second);
+    CHECK(s.workers == 1);
+    CHECK_FALSE(s.verbose);
+    CHECK(s.login_timeout == 30 * ring::second);
+    CHECK(s.config_timeout == 10 * ring::second);
+    CHECK(s.dial_timeout == 30 * ring::second);
+    auto c = client({"example.com", "3000"});
+    CHECK(c.max_retry_count == -1);
+    CHECK(c.min_retry_interval == ring::second);
+    CHECK(c.max_retry_interval == 300 * ring::second);
+    CHECK(c.connect_timeout == 45 * ring::second);
+    CHECK(c.session_wait == 35 * ring::second);
+    CHECK(c.server == "example.com");
+    REQUIRE(c.remotes.size() == 1);
+    CHECK(c.remotes[0].text() == "3000=>3000");
+    CHECK_FALSE(c.random_mask);
+}
+
+TEST_CASE("flags are spelled as Go's are") {
+    for (const words& w : {words{"--port", "9"}, words{"-port", "9"}, words{"--port=9"},
+                           words{"-port=9"}, words{"-p", "9"}, words{"-p=9"}, words{"--p", "9"},
+                           words{"-p", "7", "--port", "9"}, words{"--port", "7", "--port", "9"}}) {
+        CAPTURE(w);
+        CHECK(server(w).port == 9);
+    }
+    CHECK(server({"-v"}).verbose);
+    CHECK(server({"--v"}).verbose);
+    CHECK(server({"-v=true"}).verbose);
+    CHECK_FALSE(server({"-v=false"}).verbose);
+    CHECK_FALSE(server({"-v=0"}).verbose);
+    CHECK(server({"--auth", "-v:--port"}).auth == "-v:--port");
+    CHECK(server({"--auth=a:b=c"}).auth == "a:b=c");
+    CHECK(server({"--auth", ""}).auth.empty());
+    CHECK(server({"--host="}).host == "0.0.0.0");
+    CHECK(server({"--memory", "1G", "--max-channels", "7", "--workers=3"}).memory_bytes ==
+          1u << 30);
+    // Before and behind the other arguments.
+    auto c =
+        client({"-v", "url", "--max-retry-count", "-1", "3000", "--keepalive=0", "--", "4000"});
+    CHECK(c.verbose);
+    CHECK(c.keepalive == 0);
+    CHECK(c.remotes.size() == 2);
+}
+
+TEST_CASE("the environment is the fallback") {
+    environment env{{"HOST", "1.2.3.4"},
+                    {"PORT", "81"},
+                    {"AUTH", "u:p"},
+                    {"CHISEL_KEY", "seed"},
+                    {"CHISEL_KEY_FILE", "file"},
+                    {"CHISEL_CONFIG_TIMEOUT", "3s"},
+                    {"CHISEL_DIAL_TIMEOUT", "4s"},
+                    {"CHISEL_PING_TIMEOUT", "5s"},
+                    {"CHISEL_WS_READ_LIMIT", "0"}};
+    auto s = server({}, env);
+    CHECK(s.host == "1.2.3.4");
+    CHECK(s.port == 81);
+    CHECK(s.auth == "u:p");
+    CHECK(s.key == "seed");
+    CHECK(s.keyfile == "file");
+    CHECK(s.config_timeout == 3 * ring::second);
+    CHECK(s.worker().dial_timeout == 4 * ring::second);
+    CHECK(s.session().ping_timeout == 5 * ring::second);
+    CHECK(s.message_limit == 0);
+    CHECK(parse_server({}, env).notes.empty());
+    auto given =
+        server({"--host", "h", "-p", "82", "--auth", "a:b", "--key", "k", "--keyfile", "f"}, env);
+    CHECK(given.host == "h");
+    CHECK(given.port == 82);
+    CHECK(given.auth == "a:b");
+    CHECK(given.key == "k");
+    CHECK(given.keyfile == "f");
+    auto c = client({"u", "1"}, {{"AUTH", "u:p"},
+                                 {"CHISEL_WS_TIMEOUT", "1m"},
+                                 {"CHISEL_SSH_WAIT", "2s"},
+                                 {"CHISEL_SSH_TIMEOUT", "7s"}});
+    CHECK(c.auth == "u:p");
+    CHECK(c.connect_timeout == 60 * ring::second);
+    CHECK(c.session_wait == 2 * ring::second);
+    CHECK(c.handshake_timeout == 7 * ring::second);
+    // What cannot be read falls back silently.
+    auto odd = client({"u", "1"}, {{"CHISEL_WS_TIMEOUT", "soon"},
+                                   {"CHISEL_SSH_WAIT", "-1s"},
+                                   {"CHISEL_WS_READ_LIMIT", "-5"},
+                                   {"CHISEL_DIAL_TIMEOUT", "7"}});
+    CHECK(odd.connect_timeout == 45 * ring::second);
+    CHECK(odd.session_wait == 35 * ring::second);
+    CHECK(odd.message_limit == http::websocket_reader::default_message_limit);
+    CHECK(odd.dial_timeout == 30 * ring::second);
+}
+
+TEST_CASE("a deprecated --key says so, given as a flag") {
+    auto c = parse_server({"--key", "x"}, {});
+    REQUIRE(c.notes.size() == 2);
+    CHECK(c.notes[0].starts_with("Option `--key` is deprecated"));
+}
+
+TEST_CASE("the client's own flags") {
+    auto c = client({"--fingerprint", "abc=", "--header", "A: b", "-header=C:d", "--hostname", "h",
+                     "--max-retry-count=3", "--max-retry-interval", "9s", "--min-retry-interval",
+                     "10ms", "--ws-mask", "http://x:1/p", "1:2", "[::1]:3:h:4"});
+    CHECK(c.fingerprint == "abc=");
+    CHECK(*c.headers.find("A") == "b");
+    CHECK(*c.headers.find("C") == "d");
+    CHECK(c.hostname == "h");
+    CHECK(c.max_retry_count == 3);
+    CHECK(c.max_retry_interval == 9 * ring::second);
+    CHECK(c.min_retry_interval == 10 * ring::millisecond);
+    CHECK(c.random_mask);
+    CHECK(c.remotes.size() == 2);
+    auto t = client({"--tun", "tun7", "--tun-addr", "10.9.0.1/24", "--route", "10.0.0.0/8",
+                     "--route", "192.0.2.0/24", "x"});
+    CHECK(t.tun == "tun7");
+    CHECK(t.tun_addresses == words{"10.9.0.1/24"});
+    CHECK(t.routes == words{"10.0.0.0/8", "192.0.2.0/24"});
+    CHECK(t.remotes.empty());
+    CHECK(client({"--min-retry-interval", "0", "x", "1"}).min_retry_interval ==
+          100 * ring::millisecond);
+}
+
+TEST_CASE("what is wrong is told and ends the program with a status other than 0") {
+    struct row {
+        bool client;
+        words arguments;
+        std::string_view error;
+    };
+    const row rows[] = {
+        {false, {"--bogus"}, "flag provided but not defined: -bogus"},
+        {false, {"--port"}, "flag needs an argument: -port"},
+        {false, {"---port"}, "bad flag syntax: ---port"},
+        {false, {"-=x"}, "bad flag syntax: -=x"},
+        {false, {"-v=maybe"}, "invalid boolean value \"maybe\" for -v: parse error"},
+        {false, {"--port", "0"}, "invalid value \"0\" for flag -port"},
+        {false, {"--port", "80x"}, "invalid value \"80x\" for flag -port"},
+        {false, {"--workers", "0"}, "invalid value \"0\" for flag -workers"},
+        {false, {"--workers", "1000"}, "invalid value \"1000\" for flag -workers"},
+        {false, {"--memory", "1M"}, "invalid value \"1M\" for flag -memory"},
+        {false, {"--max-channels", "-1"}, "invalid value \"-1\" for flag -max-channels"},
+        {false, {"--keepalive", "25"}, "invalid value \"25\" for flag -keepalive"},
+        {false, {"--auth", "nocolon"}, "invalid auth string, expected <user>:<pass>"},
+        {false, {"--reverse"}, "--reverse is not available in this version of burin"},
+        {false, {"extra"}, ""},
+        {true, {}, "A server and least one remote is required"},
+        {true, {"http://x"}, "A server and least one remote is required"},
+        {true, {"x", "foo"}, "Failed to decode remote 'foo': Missing ports"},
+        {true, {"x", "80", "a:b:c:d:e"}, "Failed to decode remote 'a:b:c:d:e': Invalid remote"},
+        {true, {"x", "R:80"}, "Failed to decode remote 'R:80': reverse remotes are not available"},
+        {true, {"x", "socks"}, "Failed to decode remote 'socks': SOCKS remotes are not available"},
+        {true, {"x", "stdio:1"}, "Failed to decode remote 'stdio:1': stdio remotes are not"},
+        {true, {"x", "53/udp"}, "Failed to decode remote '53/udp': UDP remotes are not available"},
+        {true, {"ws://x", "80"}, "unsupported scheme in server URL 'ws://x'"},
+        {true, {"https://x", "80"}, "https:// is not available in this version of burin"},
+        {true, {"http://u:p@x", "80"}, "malformed ws or wss URL"},
+        {true, {"--header", "nocolon", "x", "80"}, "Invalid header (nocolon)."},
+        {true,
+         {"--header", "Upgrade: x", "x", "80"},
+         "websocket: duplicate header not allowed: Upgrade"},
+        {true,
+         {"--max-retry-count", "x", "x", "80"},
+         "invalid value \"x\" for flag -max-retry-count"},
+        {true, {"--route", "10.0.0.0/8", "x", "80"}, "--tun-addr and --route need --tun NAME"},
+        {true, {"--tun", "t", "x"}, "--tun needs --tun-addr"},
+        {true, {"--tun", "t", "--tun-addr", "10.0.0.1", "--route", "10.0.0.1/8", "x"}, "--route: "},
+        {true, {"--tun", "t", "--tun-addr", "nonsense", "x"}, "--tun-addr: "},
+        {true, {"--sni", "x", "x", "80"}, "--sni is not available in this version of burin"},
+    };
+    for (const row& r : rows) {
+        CAPTURE(r.arguments);
+        std::string error;
+        int status = 0;
+        if (r.client) {
+            auto c = parse_client(r.arguments, {});
+            error = c.error;
+            status = c.status;
+        } else {
+            auto c = parse_server(r.arguments, {});
+            error = c.error;
+            status = c.status;
+        }
+        CHECK_FALSE(error.empty());
+        CHECK(error.substr(0, r.error.size()) == r.error);
+        CHECK(status != 0);
+    }
+    // A secret is not repeated.
+    CHECK(parse_server({"--auth", "s3cret"}, {}).error.find("s3cret") == std::string::npos);
+}
+
+TEST_CASE("help is asked for in four ways") {
+    for (const char* word : {"--help", "-help", "-h", "--h"}) {
+        auto c = parse_server({"--port", "9", word}, {});
+        CHECK(c.help.find("--authorized-keys") != std::string::npos);
+        CHECK(c.error.empty());
+        CHECK(parse_client({word}, {}).help.find("--fingerprint") != std::string::npos);
+    }
+    CHECK(program_help().find("burin server") != std::string::npos);
+}

@@ -1,0 +1,162 @@
+// The logger: lines whole and in order, never waiting for a reader, never outliving the program by
+// much.
+#include "core/engine/log.hh"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/catch.hh"
+
+using namespace burin::engine;
+
+namespace {
+
+struct pipe_ends {
+    int read_end = -1, write_end = -1;
+    pipe_ends() {
+        int both[2];
+        REQUIRE(::pipe2(both, O_CLOEXEC) == 0);
+        read_end = both[0];
+        write_end = both[1];
+    }
+    ~pipe_ends() {
+        close_write();
+        if (read_end >= 0) ::close(read_end);
+    }
+    void close_write() {
+        if (write_end >= 0) ::close(write_end);
+        write_end = -1;
+    }
+    std::string rest() {
+        close_write();
+        std::string all;
+        char some[65536];
+        for (ssize_t n; (n = ::read(read_end, some, sizeof some)) > 0;)
+            all.append(some, static_cast<std::size_t>(n));
+        return all;
+    }
+};
+
+std::vector<std::string> lines_of(const std::string& all) {
+    std::vector<std::string> lines;
+    for (std::size_t at = 0; at < all.size();) {
+        std::size_t end = all.find('\n', at);
+        REQUIRE(end != std::string::npos);
+        lines.push_back(all.substr(at, end - at));
+        at = end + 1;
+    }
+    return lines;
+}
+
+}  // namespace
+
+TEST_CASE("lines come out whole, in order and with the time") {
+    pipe_ends pipe;
+    {
+        logger log(pipe.write_end);
+        log.line("server: Listening on http://0.0.0.0:8080");
+        log.block("one\ntwo\n");
+    }
+    auto lines = lines_of(pipe.rest());
+    REQUIRE(lines.size() == 3);
+    CHECK(lines[0].substr(20) == "server: Listening on http://0.0.0.0:8080");
+    CHECK(lines[1].substr(20) == "one");
+    CHECK(lines[2].substr(20) == "two");
+    for (std::size_t i : {4u, 7u}) CHECK(lines[0][i] == '/');
+    for (std::size_t i : {13u, 16u}) CHECK(lines[0][i] == ':');
+    CHECK(lines[0][10] == ' ');
+}
+
+TEST_CASE("many threads share one logger") {
+    pipe_ends pipe;
+    std::string all;
+    std::thread reader;
+    {
+        logger log(pipe.write_end);
+        reader = std::thread([&] {
+            char some[65536];
+            for (ssize_t n; (n = ::read(pipe.read_end, some, sizeof some)) > 0;)
+                all.append(some, static_cast<std::size_t>(n));
+        });
+        std::vector<std::thread> writers;
+        for (int w = 0; w < 4; ++w)
+            writers.emplace_back([&log, w] {
+                for (int i = 0; i < 500; ++i) log.line(fmt::format("{} {}", w, i));
+            });
+        for (auto& w : writers) w.join();
+    }
+    pipe.close_write();
+    reader.join();
+    int next[4] = {};
+    for (const std::string& line : lines_of(all)) {
+        std::string_view text = std::string_view(line).substr(20);
+        int w = text[0] - '0';
+        REQUIRE(text == fmt::format("{} {}", w, next[w]++));
+    }
+    for (int n : next) CHECK(n == 500);
+}
+
+TEST_CASE("a reader that sleeps blocks nobody; what was dropped is told when it wakes") {
+    pipe_ends pipe;
+    auto log = std::make_unique<logger>(pipe.write_end);
+    const std::string text(1000, 'x');
+    // Far more than pipe and queue hold: this loop ends only because nothing waits.
+    int written = 0;
+    while (log->dropped() < 100) {
+        log->line(text);
+        ++written;
+        REQUIRE(written < 100'000);
+    }
+    std::uint64_t dropped = log->dropped();
+    std::string all;
+    std::thread reader([&] {
+        char some[65536];
+        for (ssize_t n; (n = ::read(pipe.read_end, some, sizeof some)) > 0;)
+            all.append(some, static_cast<std::size_t>(n));
+    });
+    log.reset();
+    pipe.close_write();
+    reader.join();
+    auto lines = lines_of(all);
+    CHECK(lines.size() == static_cast<std::size_t>(written) - dropped + 1);
+    CHECK(lines.back().substr(20) ==
+          fmt::format("{} log lines were dropped: nobody read them", dropped));
+}
+
+TEST_CASE("the end does not wait for a reader that sleeps") {
+    pipe_ends pipe;
+    auto log = std::make_unique<logger>(pipe.write_end);
+    while (log->dropped() == 0) log->line(std::string(1000, 'x'));
+    log.reset();  // the test's own time limit is the assertion
+    CHECK(lines_of(pipe.rest().substr(0, 1021)).size() == 1);
+}
+
+TEST_CASE("a closed reader is no error") {
+    pipe_ends pipe;
+    ::close(pipe.read_end);
+    pipe.read_end = -1;
+    logger log(pipe.write_end);
+    for (int i = 0; i < 100; ++i) log.line("into the void");
+}
+
+TEST_CASE("peer bytes are escaped and prefixes nest") {
+    CHECK(escape("plain text") == "plain text");
+    CHECK(escape("a\nb\x1b[31m\xff\\").find_first_of("\n\x1b\xff") == std::string::npos);
+    CHECK(escape(std::string(5000, 'a')).size() < 300);
+    log_prefix server("server");
+    CHECK(server.text("x") == "server: x");
+    log_prefix session = server.numbered("session", 1);
+    CHECK(session.text("Open") == "server: session#1: Open");
+    log_prefix flow = session.with("tun").numbered("conn", 7);
+    CHECK(flow.text("Open [1/1]") == "server: session#1: tun: conn#7: Open [1/1]");
+    CHECK(
+        log_prefix("client").with("tun").with("proxy#3000=>80").numbered("conn", 2).text("Open") ==
+        "client: tun: proxy#3000=>80: conn#2: Open");
+}
