@@ -221,7 +221,7 @@ void ring::deliver(const io_uring_cqe& cqe) noexcept {
     o->done(*o, c);
 }
 
-unsigned ring::enter(microseconds_t deadline) noexcept {
+void ring::wait(microseconds_t deadline) noexcept {
     ++_enters;
     microseconds_t now = monotonic_now();
     io_uring_cqe* cqe = nullptr;
@@ -235,7 +235,11 @@ unsigned ring::enter(microseconds_t deadline) noexcept {
         r = io_uring_submit_and_wait_timeout(&_ring, &cqe, 1, &timeout, nullptr);
     }
     if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN) broken("enter", -r);
+}
+
+unsigned ring::deliver() noexcept {
     unsigned delivered = 0;
+    io_uring_cqe* cqe = nullptr;
     for (;;) {
         unsigned head, batch = 0;
         io_uring_for_each_cqe(&_ring, head, cqe) {

@@ -108,9 +108,15 @@ class ring {
     // Completes an op (result = `value`) of another ring; `where` belongs to that ring.
     void message(int ring_descriptor, op& where, unsigned value) noexcept;
 
-    // Submits, waits until `deadline` (CLOCK_MONOTONIC, us) for at least one completion, and
-    // delivers all there are. One io_uring_enter. Returns the number delivered.
-    unsigned enter(microseconds_t deadline) noexcept;
+    // Submits, and waits until `deadline` (CLOCK_MONOTONIC, us) for at least one completion. One
+    // io_uring_enter.
+    void wait(microseconds_t deadline) noexcept;
+    // Delivers every completion there is; returns how many.
+    unsigned deliver() noexcept;
+    unsigned enter(microseconds_t deadline) noexcept {
+        wait(deadline);
+        return deliver();
+    }
 
     const features& has() const noexcept { return _features; }
     int descriptor() const noexcept { return _ring.ring_fd; }

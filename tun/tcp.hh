@@ -245,7 +245,7 @@ class tcp_flow {
     void deliver_reassembled() noexcept;
     void take_fin_if_reached() noexcept;
     void owe_ack() noexcept;
-    void owe_duplicate_ack() noexcept;
+    void owe_duplicate_acks(std::size_t count) noexcept;
     void challenge(time_us now) noexcept;
 
     // tcp_output.cc

@@ -241,7 +241,10 @@ void tcp_flow::on_payload(const parsed_frame& frame) noexcept {
         if (!_reassembly.insert(seq, bytes, _context._pool)) {
             ++_context._statistics.reassembly_refused;
         }
-        owe_duplicate_ack();
+        // One for each segment (RFC 5681 section 4.2), of which a superframe holds many.
+        const std::size_t segments =
+            frame.gso_size > 0 ? (frame.payload.size() + frame.gso_size - 1) / frame.gso_size : 1;
+        owe_duplicate_acks(segments);
         return;
     }
     // A filled gap deserves one ACK of its own, not the duplicates gathered before it.
@@ -294,8 +297,9 @@ void tcp_flow::owe_ack() noexcept {
     want_flush();
 }
 
-void tcp_flow::owe_duplicate_ack() noexcept {
-    if (_acks_owed < most_acks_owed) ++_acks_owed;
+void tcp_flow::owe_duplicate_acks(std::size_t count) noexcept {
+    _acks_owed =
+        static_cast<std::uint8_t>(std::min<std::size_t>(_acks_owed + count, most_acks_owed));
     want_flush();
 }
 

@@ -6,7 +6,8 @@ namespace burin::tun {
 
 bool tcp_reassembly::link_after(payload_node* previous, sequence seq, bytes_view bytes,
                                 payload_pool& pool) noexcept {
-    if (_pieces >= max_pieces) return false;
+    const std::uint64_t worth = std::uint64_t{_pieces} * least_piece_bytes;
+    if (_pieces >= free_pieces && _bytes < worth) return false;
     payload_node* node = pool.take();
     if (node == nullptr) return false;
     node->slice = copy_payload(bytes);

@@ -1,6 +1,6 @@
 // What a host sent ahead of a gap, in copies of exact size, until the gap is filled. Bounded twice:
-// by the window shown (whose bytes the worker's budget has granted) and by the number of pieces, so
-// that a host sending every other byte costs no more than a screenful of list nodes.
+// by the window shown (whose bytes the worker's budget has granted) and by what a piece must be
+// worth, so that a host sending every other byte costs no more than a screenful of list nodes.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,9 @@ namespace burin::tun {
 
 class tcp_reassembly {
   public:
-    static constexpr std::uint32_t max_pieces = 64;
+    // Any piece is kept up to the first number of them, past it only while they average the second.
+    static constexpr std::uint32_t free_pieces = 64;
+    static constexpr std::uint32_t least_piece_bytes = 512;
 
     bool empty() const noexcept { return _head == nullptr; }
     std::uint32_t bytes() const noexcept { return _bytes; }

@@ -20,6 +20,13 @@ int run_client(const client_settings& s) {
     shared.settings = &s;
     shared.log = &log;
     if (std::string error = shared.prepare(); !error.empty()) return fail(error);
+    tun_device tunnel;
+    worker_options options = s.worker();
+    if (!s.tun.empty()) {
+        if (std::string error = tunnel.open(s); !error.empty()) return fail(error);
+        options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
+        log.line(fmt::format("client: {}", tunnel.describe()));
+    }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
     std::vector<entry> entries;
     for (const remote& r : s.remotes) {
@@ -31,7 +38,7 @@ int run_client(const client_settings& s) {
         entries.push_back(e);
     }
     try {
-        boss.start_workers(s.workers, s.worker());
+        boss.start_workers(s.workers, options);
     } catch (const std::exception& e) {
         for (entry& opened : entries) ::close(opened.descriptor);
         return fail(e.what());
@@ -42,6 +49,11 @@ int run_client(const client_settings& s) {
     for (auto& w : boss.workers())
         clients[w->index()] = std::make_unique<client_worker>(*w, shared);
     boss.workers().front()->post([&](worker&) { clients.front()->listen(entries); });
+    if (!s.tun.empty())
+        for (auto& w : boss.workers())
+            w->post([&](worker& self) {
+                clients[self.index()]->take_tun(tunnel.take_queue(self.index()));
+            });
     for (auto& w : boss.workers()) w->post([&](worker& self) { clients[self.index()]->connect(); });
     boss.hang_up = [&] {
         for (auto& w : boss.workers())

@@ -84,6 +84,7 @@ void client_session::log(bool debug, std::string_view text) noexcept {
 }
 
 void client_session::on_ended(std::string_view why) noexcept {
+    if (why.find("unable to authenticate") != why.npos) log(false, "Authentication failed");
     bool clean = _was_ready && (why.empty() || why == "EOF");
     _owner.on_session_ended(clean ? "" : why.empty() ? "EOF" : why);
 }

@@ -134,6 +134,7 @@ void client_worker::on_session_ready(ring::microseconds_t latency) noexcept {
     _live = true;
     log(false,
         fmt::format("Connected (Latency {})", duration_text(std::chrono::microseconds(latency))));
+    if (_tun != nullptr) _tun->session_ready();
     if (first())
         serve_waiting();
     else
@@ -172,6 +173,16 @@ void client_worker::retry_now() noexcept {
 }
 
 // ---- local connections ----
+
+void client_worker::take_tun(tun::descriptor queue) noexcept {
+    try {
+        _tun = std::make_unique<tun_intake>(_worker, *this, _shared, std::move(queue));
+        _worker.at_end([this] { _tun.reset(); });
+    } catch (const std::exception& e) {
+        log(false, fmt::format("tun: {}", e.what()));
+        _shared.finish(1);
+    }
+}
 
 void client_worker::listen(const std::vector<entry>& entries) {
     for (std::size_t i = 0; i < entries.size(); ++i) {

@@ -14,6 +14,7 @@
 #include "core/engine/client_session.hh"
 #include "core/engine/listener.hh"
 #include "core/engine/remote.hh"
+#include "core/engine/tun_intake.hh"
 #include "core/http/upgrade.hh"
 
 namespace burin::engine {
@@ -60,6 +61,14 @@ class client_worker final : public resident, public client_session_owner {
     void take(int descriptor, std::size_t entry_index) noexcept;
     // The first worker: a session came up somewhere.
     void serve_waiting() noexcept;
+    // Takes this worker's queue of the TUN device.
+    void take_tun(tun::descriptor) noexcept;
+    // The live session, or nullptr.
+    client_session* session() noexcept {
+        return _session != nullptr && _session->ready() ? _session : nullptr;
+    }
+    // ---- client_session_owner ----
+    void log(bool debug, std::string_view text) noexcept override;
 
     // Any thread.
     bool live() const noexcept { return _live.load(std::memory_order_relaxed); }
@@ -79,7 +88,6 @@ class client_worker final : public resident, public client_session_owner {
     // ---- client_session_owner ----
     void on_session_ready(ring::microseconds_t latency) noexcept override;
     void on_session_ended(std::string_view error) noexcept override;
-    void log(bool debug, std::string_view text) noexcept override;
 
     void on_dialled(relay::dial&) noexcept;
     // `session`: how long it was up, 0 when it never was.
@@ -93,6 +101,7 @@ class client_worker final : public resident, public client_session_owner {
     worker& _worker;
     client_shared& _shared;
     std::unique_ptr<relay::dialer> _dialer;
+    std::unique_ptr<tun_intake> _tun;
     relay::member_dial<&client_worker::on_dialled> _dial{this};
     ring::member_timer<&client_worker::on_retry> _retry{this};
     ring::member_timer<&client_worker::on_waiting_expired> _waiting_timer{this};

@@ -46,8 +46,9 @@ std::optional<nanoseconds> parse_duration(std::string_view text) {
         std::uint64_t whole = 0;
         bool digits = false;
         for (; !text.empty() && is_digit(text[0]); text.remove_prefix(1), digits = true) {
-            if (whole > most / 10 - 1) return std::nullopt;
-            whole = whole * 10 + static_cast<std::uint64_t>(text[0] - '0');
+            auto digit = static_cast<std::uint64_t>(text[0] - '0');
+            if (whole > (most - digit) / 10) return std::nullopt;
+            whole = whole * 10 + digit;
         }
         double part = 0, scale = 1;
         if (text.starts_with('.')) {

@@ -73,7 +73,8 @@ void worker::run() {
         _budget = std::make_unique<ring::budget>(_options.memory_bytes, _options.max_channels);
         _pieces = std::make_unique<ssh::piece_pool>();
         _relays = std::make_unique<relay::context>(*_ring, *_timers, *_socket_buffers, *_pieces);
-        _resolver = std::make_unique<relay::resolver>(*_ring, *_timers);
+        _resolver = std::make_unique<relay::resolver>(
+            *_ring, *_timers, relay::resolver_settings{.prepare = _options.prepare_socket});
         _dialer = std::make_unique<relay::dialer>(
             *_ring, *_timers, *_resolver,
             relay::dial_settings{.timeout = _options.dial_timeout, .prepare = {}});
@@ -109,9 +110,11 @@ void worker::loop() {
 
 void worker::turn() noexcept {
     ++_turns;
-    _ring->enter(_woken != nullptr ? 0 : _timers->next());
-    _now = ring::monotonic_now();
+    const bool busy = _woken != nullptr || (_tun != nullptr && _tun->pending());
+    _ring->wait(busy ? 0 : _timers->next());
+    _now = ring::monotonic_now();  // before the completions, which may have been waited for long
     _relays->now = _now;
+    _ring->deliver();
     _timers->advance(_now);
     flush();
 }
@@ -124,8 +127,9 @@ void worker::wind_up() {
     while (_now < limit && (!_residents.empty() || _relays->alive() > 0)) {
         _relays->end_all();
         ++_turns;
-        _ring->enter(std::min(limit, _now + 10 * ring::millisecond));
+        _ring->wait(std::min(limit, _now + 10 * ring::millisecond));
         _now = ring::monotonic_now();
+        _ring->deliver();
         _timers->advance(_now);
         flush();
     }
@@ -198,6 +202,8 @@ void worker::flush() noexcept {
         m->_flushed_turn = _turns;
         m->flush();
     }
+    // Windows of what the sessions just sealed, and frames of what they just received.
+    if (_tun != nullptr) _tun->flush();
     _relays->flush_receives();
     _relays->bury();
     _disposed.clear();

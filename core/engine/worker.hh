@@ -19,6 +19,7 @@
 #include "core/relay/context.hh"
 #include "core/relay/dialer.hh"
 #include "core/relay/resolver.hh"
+#include "core/relay/tun_queue.hh"
 #include "core/ssh/channel.hh"
 #include "ring/budget.hh"
 #include "ring/buffer_group.hh"
@@ -36,6 +37,7 @@ struct worker_options {
     std::uint32_t max_channels = 10'000;
     ring::microseconds_t dial_timeout = 30 * ring::second;
     ring::features mask = {};
+    relay::socket_hook prepare_socket = {};  // for the sockets to name servers
 };
 
 // What takes part in the flush of every turn; added and removed on the worker's thread.
@@ -105,6 +107,8 @@ class worker {
     // The member's flush() is called in this turn (or the next, when the flush has begun).
     void wake(turn_member&) noexcept;
     void forget(turn_member&) noexcept;
+    // The worker's TUN queue, flushed after all members; nullptr: none.
+    void attach(relay::tun_queue* q) noexcept { _tun = q; }
     void dispose(std::unique_ptr<disposable>) noexcept;
     void add(resident& r) { _residents.insert(&r); }
     void remove(resident& r) noexcept { _residents.erase(&r); }
@@ -143,6 +147,7 @@ class worker {
     std::uint64_t _mail_count = 0;
     turn_member* _woken = nullptr;
     turn_member* _woken_last = nullptr;
+    relay::tun_queue* _tun = nullptr;
     std::vector<std::unique_ptr<disposable>> _disposed;
     std::set<resident*> _residents;
     std::vector<std::function<void()>> _at_end;

@@ -324,6 +324,13 @@ class Bench:
         except ConnectionResetError:  # so quick that connect() already saw it
             return "reset", b""
 
+    def kernel_buffers(self, most):
+        """Bounds the socket buffers of this namespace, so that thousands of stalled connections do not exhaust what the
+        kernel grants to TCP as a whole."""
+        for name in ("tcp_rmem", "tcp_wmem"):
+            with open(f"/proc/sys/net/ipv4/{name}", "w") as f:
+                f.write(f"4096 16384 {most}")
+
     def names(self, hosts):
         """Gives the test's processes a /etc/hosts of their own and no name server that answers."""
         if libc.unshare(CLONE_NEWNS) != 0:
@@ -495,7 +502,7 @@ class Runner:
                 shutil.rmtree(folder, ignore_errors=True)
             return
         self.failed.append(one.name)
-        print(f"FAILED {one.name}: {result['why']} ({seconds:.1f} s; {folder})", flush=True)
+        print(f"FAILED {one.name}: {result['why']} ({seconds:.1f} s; {folder}){' note: ' + notes if notes else ''}", flush=True)
         for line in log.strip().splitlines()[-12:]:
             print(f"    {line}", flush=True)
         for name in sorted(os.listdir(folder)):

@@ -202,8 +202,14 @@ TEST_CASE("every other byte costs a bounded number of pieces") {
     for (std::uint32_t i = 0; i < 1000; ++i) {
         if (!list.insert(sequence(100 + 2 * i), as_bytes("x"), pool)) ++refused;
     }
-    REQUIRE(list.pieces() == tcp_reassembly::max_pieces);
-    REQUIRE(refused == 1000 - tcp_reassembly::max_pieces);
+    REQUIRE(list.pieces() == tcp_reassembly::free_pieces);
+    REQUIRE(refused == 1000 - tcp_reassembly::free_pieces);
     list.clear(pool);
     REQUIRE(pool.taken() == 0);
+    // Segments of a usual size are kept as far as the window goes.
+    const std::string segment(1460, 's');
+    for (std::uint32_t i = 0; i < 700; ++i) {
+        REQUIRE(list.insert(sequence(5000 + 1460 * i), as_bytes(segment), pool));
+    }
+    list.clear(pool);
 }

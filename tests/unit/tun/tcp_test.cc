@@ -141,6 +141,16 @@ TEST_CASE("a gap: duplicate ACKs at once, then everything in order") {
     REQUIRE(s.context.pool().taken() == 0);
 }
 
+TEST_CASE("a superframe behind a gap is as many duplicate ACKs as it has segments") {
+    stage s;
+    s.establish();
+    s.from_host({.seq = 2000, .data = std::string(4380, 'x')});  // three of 1460
+    REQUIRE(s.turn().size() == 3);
+    s.from_host({.seq = 6380, .data = std::string(60'000, 'x')});
+    REQUIRE(s.turn().size() == 8);
+    REQUIRE(s.context.statistics().out_of_order_segments == 2);
+}
+
 TEST_CASE("what came already is acknowledged again, and only the rest delivered") {
     stage s;
     s.establish();

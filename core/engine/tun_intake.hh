@@ -1,0 +1,70 @@
+// The TUN of `burin client --tun`: the device with its addresses and routes, for all workers, and
+// one intake a worker, which joins a queue of the device to the worker's session.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/engine/settings.hh"
+#include "core/engine/worker.hh"
+#include "core/relay/tun_queue.hh"
+#include "tun/device.hh"
+#include "tun/routes.hh"
+
+namespace burin::engine {
+
+class client_worker;
+struct client_shared;
+
+// Set up before the workers start, on the main thread; outlives them.
+class tun_device {
+  public:
+    // The device with a queue for each worker, its addresses, and routes into it. An error text for
+    // a person, or empty; what was done before the error is undone with the device.
+    std::string open(const client_settings&);
+
+    const std::string& name() const noexcept { return _device->name(); }
+    // A line that says what there is now.
+    std::string describe() const;
+    // Once a worker; on its thread.
+    tun::descriptor take_queue(unsigned worker) noexcept { return _device->take_queue(worker); }
+    // For every socket of the tunnel's own: keeps it from being routed into the tunnel. Any thread.
+    relay::socket_hook keep_outside();
+
+  private:
+    std::optional<tun::device> _device;
+    std::optional<tun::routes> _routes;
+    tun::network_settings _network;
+};
+
+// On a worker's thread, and the worker's until it ends.
+class tun_intake final : public resident, private relay::tun_uplink {
+  public:
+    // Throws what tun_queue throws.
+    tun_intake(worker&, client_worker&, client_shared&, tun::descriptor queue);
+    ~tun_intake() override;
+
+    void session_ready() noexcept { _queue.session_ready(); }
+
+    // ---- resident ----
+    void leave() noexcept override { _queue.stop(); }
+    void report(std::string& into) const override;
+
+  private:
+    // ---- tun_uplink ----
+    ssh::connection* session() noexcept override;
+    bool close_means_eof() const noexcept override;
+    std::uint32_t next_number() noexcept override;
+    void on_flow_open(const relay::tun_flow&) noexcept override;
+    void on_flow_closed(const relay::tun_flow&) noexcept override;
+    void on_flow_refused(const relay::tun_flow&, std::string_view why) noexcept override;
+    void on_device_lost(int error) noexcept override;
+    void on_stopped() noexcept override;
+
+    worker& _worker;
+    client_worker& _client;
+    client_shared& _shared;
+    relay::tun_queue _queue;
+};
+
+}  // namespace burin::engine

@@ -1,0 +1,243 @@
+#include "core/relay/tun_flow.hh"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/relay/tun_queue.hh"
+
+namespace burin::relay {
+
+namespace {
+// A share to begin with, and what there is when the budget has nothing left: the channel itself got
+// as much.
+inline constexpr std::uint32_t first_share = 64 * 1024, least_share = 16 * 1024;
+// A flow earns more when it used up its share in two round trips; a round trip too short to matter
+// counts as this much.
+inline constexpr ring::microseconds_t least_epoch = 10 * ring::millisecond;
+// How long a host may keep open what the far end has closed altogether: Linux's FIN-WAIT-2.
+inline constexpr ring::microseconds_t orphan_time = 60 * ring::second;
+}  // namespace
+
+tun_flow::tun_flow(tun_queue& queue, tun::tcp_context& context, const tun::parsed_frame& syn,
+                   std::uint32_t index, std::uint32_t number, ring::microseconds_t now)
+    : _queue(queue), _index(index), _number(number), _tcp(context, syn, now) {
+    _tcp.set_owner(this);
+}
+
+tun_flow::~tun_flow() {
+    if (_charged > 0) _queue.budget().shrink(_charged);
+}
+
+std::string tun_flow::target() const {
+    const tun::flow_key& key = _tcp.key();
+    const std::string address = to_text(key.destination);
+    if (key.destination.is_v4()) return fmt::format("{}:{}", address, key.destination_port);
+    return fmt::format("[{}]:{}", address, key.destination_port);
+}
+
+std::string tun_flow::describe() const {
+    const tun::flow_key& key = _tcp.key();
+    return fmt::format(
+        "conn {}: {}:{} -> {} sent={} received={} share={} credit={} shown={} unacknowledged={} "
+        "in-flight={} host-window={} congestion-window={} rtt-us={} reassembly={}",
+        _number, to_text(key.source), key.source_port, target(), _bytes_sent, _bytes_received,
+        _share, _tcp.receive_credit(), _tcp.advertised(), _tcp.unacknowledged(), _tcp.in_flight(),
+        _tcp.peer_window(), _tcp.congestion_window(), _tcp.smoothed_rtt_us(),
+        _tcp.reassembly_bytes());
+}
+
+// ---- the channel ----
+
+void tun_flow::wait(ring::microseconds_t deadline) noexcept {
+    _own_deadline = deadline;
+    rearm();
+}
+
+void tun_flow::open(ssh::connection& connection) noexcept {
+    _stage = stage::asked;
+    _own_deadline = ring::timer_wheel::never;
+    rearm();
+    const std::string name = target();
+    _connection = &connection;
+    _channel = connection.open(*this, "chisel", as_bytes(name));
+    if (_channel != nullptr) return;
+    _queue.uplink().on_flow_refused(*this, "no more channels (see --max-channels and --memory)");
+    reset();
+}
+
+void tun_flow::on_confirmed() noexcept {
+    _stage = stage::confirmed;
+    _charged = _queue.budget().grow(first_share);
+    _share = std::max(_charged, least_share);
+    _queue.uplink().on_flow_open(*this);
+    _tcp.accept(receivable(), _queue.time());
+}
+
+void tun_flow::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+    _channel = nullptr;
+    _queue.uplink().on_flow_refused(*this, text);
+    reset();
+}
+
+void tun_flow::on_data(bytes_span payload, const ring::buffer& holder) noexcept {
+    _bytes_received += payload.size();
+    if (!_tcp.send(_queue.slice(payload, holder), _queue.time())) reset();
+}
+
+void tun_flow::on_eof() noexcept {
+    _eof = true;
+    _tcp.send_fin(_queue.time());
+    close_channel_if_done();
+}
+
+void tun_flow::on_closed(ssh::close_cause cause) noexcept {
+    _channel = nullptr;
+    if (cause == ssh::close_cause::cut_off && _queue.uplink().close_means_eof())
+        cause = ssh::close_cause::finished;
+    if (cause != ssh::close_cause::finished || _stage != stage::confirmed) return reset();
+    _eof = true;
+    _tcp.send_fin(_queue.time());
+    if (_tcp.fin_received()) return;
+    _own_deadline = _queue.time() + orphan_time;
+    rearm();
+}
+
+void tun_flow::on_sendable() noexcept {
+    _queue.note(*this);
+}
+
+void tun_flow::close_channel_if_done() noexcept {
+    if (_channel == nullptr || !_eof || !_tcp.fin_received() || _tcp.unacknowledged() > 0) return;
+    ssh::channel* c = _channel;
+    _channel = nullptr;
+    _connection->close(*c);
+}
+
+void tun_flow::give_up_channel() noexcept {
+    if (_channel == nullptr) return;
+    ssh::channel* c = _channel;
+    _channel = nullptr;
+    _connection->abort(*c);
+}
+
+// ---- the terminator ----
+
+void tun_flow::deliver(bytes_view bytes, tun::payload_holder* holder) noexcept {
+    // The far end has closed and takes nothing any more: what a socket closed with close(2)
+    // answers.
+    if (_channel == nullptr) return reset();
+    _bytes_sent += bytes.size();
+    _epoch_bytes += static_cast<std::uint32_t>(bytes.size());
+    ring::buffer slot;
+    if (holder == nullptr)
+        slot = _queue.frame();
+    else
+        _queue.lend({bytes, holder});
+    _connection->send(*_channel, std::move(slot), bytes);
+    _queue.note(*this);
+}
+
+void tun_flow::finished() noexcept {
+    if (_channel != nullptr) _connection->send_eof(*_channel);
+    close_channel_if_done();
+}
+
+void tun_flow::acked(std::uint32_t bytes) noexcept {
+    if (_channel == nullptr) return;
+    _connection->consumed(*_channel, bytes);
+    close_channel_if_done();
+}
+
+void tun_flow::closed(tun::tcp_close reason) noexcept {
+    _timer.disarm();
+    if (_channel != nullptr && reason == tun::tcp_close::finished) {
+        ssh::channel* c = _channel;
+        _channel = nullptr;
+        _connection->close(*c);
+    }
+    give_up_channel();
+    if (_stage == stage::confirmed) _queue.uplink().on_flow_closed(*this);
+    _queue.bury(*this);
+}
+
+void tun_flow::reset() noexcept {
+    if (_tcp.state() == tun::tcp_state::closed) return;
+    give_up_channel();
+    if (_queue.has_room()) return _tcp.abort();
+    _doomed = true;
+    _queue.note(*this);
+}
+
+// ---- windows ----
+
+std::uint32_t tun_flow::receivable() noexcept {
+    const std::uint32_t peer = _connection->sendable(*_channel);
+    const std::uint64_t queued = _channel->queue.bytes();
+    return queued >= _share ? 0 : std::min(peer, _share - static_cast<std::uint32_t>(queued));
+}
+
+void tun_flow::maybe_grow() noexcept {
+    const std::uint32_t most = _queue.settings().most_share;
+    if (_epoch_bytes < _share || _share >= most) return;
+    const ring::microseconds_t now = _queue.time();
+    const ring::microseconds_t took = now - _epoch_start;
+    _epoch_start = now;
+    _epoch_bytes = 0;
+    if (took > std::max<ring::microseconds_t>(2 * _tcp.smoothed_rtt_us(), least_epoch)) return;
+    const std::uint32_t more = _queue.budget().grow(std::min(_share, most - _share));
+    _share += more;
+    _charged += more;
+}
+
+bool tun_flow::work() noexcept {
+    if (_tcp.state() == tun::tcp_state::closed) return false;
+    if (_doomed) {
+        if (!_queue.has_room()) return true;
+        _tcp.abort();
+        return false;
+    }
+    if (_channel == nullptr || _stage != stage::confirmed) return false;
+    // The session has enough to seal: the window is not raised until that is less.
+    if (_connection->queued_bytes() > _queue.settings().most_queued) return true;
+    maybe_grow();
+    const std::uint32_t credit = receivable();
+    if (credit > _tcp.receive_credit()) _tcp.set_receive_credit(credit);
+    return false;
+}
+
+// ---- timers: the terminator's and one of our own on one ring timer ----
+
+void tun_flow::arm(ring::microseconds_t deadline) noexcept {
+    _tcp_deadline = deadline;
+    rearm();
+}
+
+void tun_flow::rearm() noexcept {
+    const ring::microseconds_t next = std::min(_tcp_deadline, _own_deadline);
+    if (next == ring::timer_wheel::never)
+        _timer.disarm();
+    else if (!_timer.armed() || _timer.deadline() != next)
+        _queue.timers().arm(_timer, next);
+}
+
+void tun_flow::on_timer(ring::microseconds_t now) noexcept {
+    if (now >= _tcp_deadline) {
+        _tcp_deadline = ring::timer_wheel::never;
+        _tcp.on_timer(now);
+    }
+    if (now >= _own_deadline) {
+        _own_deadline = ring::timer_wheel::never;
+        if (_stage == stage::waiting) {
+            _queue.uplink().on_flow_refused(*this, "no session in time");
+            reset();
+        } else if (_tcp.unacknowledged() > 0) {
+            _own_deadline = now + orphan_time;  // the host still takes what there is
+        } else {
+            reset();
+        }
+    }
+    if (_tcp.state() != tun::tcp_state::closed) rearm();
+}
+
+}  // namespace burin::relay

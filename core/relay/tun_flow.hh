@@ -1,0 +1,116 @@
+// One TCP connection of a host behind the TUN, and the channel that carries it: the terminator
+// (tun/tcp.hh) on one side, a channel_end on the other.
+//
+//   host -> channel: payload goes where it lies, in the frame's slot, to the channel's queue. The
+//   window shown to the host is the credit that the peer gave and that this flow's share of the
+//   worker's budget leaves; a flow that uses up its share within a round trip earns a larger one.
+//   channel -> host: slices of the session's receive block, held until the host's ACK, which is
+//   also when the peer gets its credit back: a slow host closes its window, and the far end stops
+//   reading.
+//
+// SYN-ACK follows the channel's confirmation, RST its refusal. The end of a stream tells the truth
+// (docs/wire.md section 8.6): FIN only for EOF, and EOF only for FIN; a lost session, CLOSE without
+// EOF and a host that gave up become resets.
+//
+// The queue owns its flows and frees one in the flush after it ended. A flow refers to its channel
+// until one of the two has ended.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/ssh/connection.hh"
+#include "ring/timer_wheel.hh"
+#include "tun/tcp.hh"
+
+namespace burin::relay {
+
+class tun_queue;
+
+class tun_flow final : public ssh::channel_end {
+  public:
+    tun_flow(tun_queue&, tun::tcp_context&, const tun::parsed_frame& syn, std::uint32_t index,
+             std::uint32_t number, ring::microseconds_t now);
+    ~tun_flow() override;
+
+    // Asks for a channel to the flow's destination. Called once, maybe some time after the SYN.
+    void open(ssh::connection&) noexcept;
+    // No channel yet: refused when none was asked for until `deadline`.
+    void wait(ring::microseconds_t deadline) noexcept;
+    // RST to the host, at the next flush that has room for it; the channel ends at once.
+    void reset() noexcept;
+
+    // ---- channel_end ----
+    void on_confirmed() noexcept override;
+    void on_refused(ssh::open_failure_reason, std::string_view text) noexcept override;
+    void on_data(bytes_span payload, const ring::buffer& holder) noexcept override;
+    void on_eof() noexcept override;
+    void on_closed(ssh::close_cause) noexcept override;
+    void on_sendable() noexcept override;
+
+    // ---- what the terminator says, through the queue ----
+    void deliver(bytes_view, tun::payload_holder*) noexcept;
+    void finished() noexcept;
+    void acked(std::uint32_t bytes) noexcept;
+    void arm(ring::microseconds_t deadline) noexcept;
+    void closed(tun::tcp_close) noexcept;
+
+    std::uint32_t index() const noexcept { return _index; }
+    // What logs call the flow.
+    std::uint32_t number() const noexcept { return _number; }
+    std::string target() const;
+    // Towards the channel, and from it.
+    std::uint64_t bytes_sent() const noexcept { return _bytes_sent; }
+    std::uint64_t bytes_received() const noexcept { return _bytes_received; }
+    // The SYN waits for a session.
+    bool waiting() const noexcept {
+        return _stage == stage::waiting && _tcp.state() != tun::tcp_state::closed;
+    }
+    tun::tcp_flow& tcp() noexcept { return _tcp; }
+    const tun::tcp_flow& tcp() const noexcept { return _tcp; }
+    // A line of a report.
+    std::string describe() const;
+
+  private:
+    friend class tun_queue;
+    enum class stage : std::uint8_t {
+        waiting,    // for a session
+        asked,      // the channel is being opened
+        confirmed,  // SYN-ACK was allowed
+    };
+
+    // What the flush of a turn has to do for this flow. True: again in the next one.
+    bool work() noexcept;
+    void on_timer(ring::microseconds_t) noexcept;
+    void rearm() noexcept;
+    std::uint32_t receivable() noexcept;
+    void maybe_grow() noexcept;
+    // Both streams are through: the channel need not wait for TIME_WAIT.
+    void close_channel_if_done() noexcept;
+    void give_up_channel() noexcept;
+
+    tun_queue& _queue;
+    ssh::connection* _connection = nullptr;
+    ssh::channel* _channel = nullptr;
+    tun_flow* _next = nullptr;  // in the queue's list of flows with something to do
+    tun_flow** _back = nullptr;
+    std::uint32_t _share = 0;        // bytes of ours that this flow may fill
+    std::uint32_t _charged = 0;      // of them, taken from the budget
+    std::uint32_t _epoch_bytes = 0;  // delivered since _epoch_start
+    std::uint32_t _index;
+    std::uint32_t _number;
+    stage _stage = stage::waiting;
+    bool _eof = false;     // of the channel
+    bool _doomed = false;  // RST as soon as there is room
+    ring::microseconds_t _epoch_start = 0;
+    ring::microseconds_t _tcp_deadline = ring::timer_wheel::never;
+    ring::microseconds_t _own_deadline = ring::timer_wheel::never;
+    std::uint64_t _bytes_sent = 0, _bytes_received = 0;
+    ring::member_timer<&tun_flow::on_timer> _timer{this};
+    tun::tcp_flow _tcp;
+};
+
+static_assert(sizeof(tun_flow) <= 768, "10 000 idle flows stay small");
+
+}  // namespace burin::relay

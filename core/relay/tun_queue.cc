@@ -1,0 +1,280 @@
+#include "core/relay/tun_queue.hh"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "crypto/random.hh"
+
+namespace burin::relay {
+
+namespace {
+
+// A slot takes the largest frame; 64 of them are two turns of bulk. One more page keeps neighbours'
+// headers off the same cache sets.
+constexpr ring::buffer_group::shape slot_shape{
+    .id = 3, .bytes = 68 * 1024, .headroom = 0, .count = 64, .offered = 16, .chunk = 16};
+static_assert(slot_shape.bytes >= tun::max_frame_bytes);
+
+tun::hash_key random_key() {
+    tun::hash_key key;
+    crypto::fill_random(std::as_writable_bytes(std::span(&key, 1)));
+    return key;
+}
+
+tun_flow& owner(tun::tcp_flow& f) noexcept {
+    return *static_cast<tun_flow*>(f.owner());
+}
+
+}  // namespace
+
+tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
+                     tun::descriptor descriptor, const tun_queue_settings& settings)
+    : _context(c),
+      _budget(budget),
+      _uplink(uplink),
+      _settings(settings),
+      _descriptor(std::move(descriptor)),
+      _slots(c.ring, slot_shape),
+      _writer(c.ring, _descriptor.number()),
+      _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
+      _table(random_key(), settings.most_flows) {
+    _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
+}
+
+tun_queue::~tun_queue() {
+    free_dead();
+    for (tun_flow* f : _flows) delete f;
+}
+
+// ---- frames in ----
+
+void tun_queue::on_read(ring::completion c) noexcept {
+    ring::buffer slot;
+    if (c.has_buffer()) slot = _slots.take(c);
+    if (_stopping) return;
+    if (c.result > 0) {
+        _frame = std::move(slot);
+        take({_frame.data(), static_cast<std::size_t>(c.result)});
+        _frame.reset();
+    } else if (c.result == -ENOBUFS) {
+        ++_counters.out_of_slots;
+        _slots.ran_out();
+    } else if (c.result != -EAGAIN && c.result != -EINTR && !_lost) {
+        ++_counters.read_errors;
+        _lost = true;
+        _uplink.on_device_lost(c.result == 0 ? EIO : -c.result);
+    }
+}
+
+void tun_queue::take(bytes_view frame) noexcept {
+    ++_counters.frames;
+    _counters.bytes += frame.size();
+    tun::parsed_frame parsed;
+    const tun::frame_kind kind = tun::parse_frame(frame, parsed);
+    ++_counters.kinds[static_cast<std::size_t>(kind)];
+    if (kind != tun::frame_kind::tcp) return;
+    if (!parsed.payload.empty()) {
+        ++_counters.payload_frames;
+        _counters.payload_bytes += frame.size();
+    }
+    take_tcp(parsed);
+}
+
+void tun_queue::take_tcp(const tun::parsed_frame& frame) noexcept {
+    const std::uint32_t index = _table.find(frame.key);
+    if (index != tun::flow_table::none) {
+        tun_flow& f = *_flows[index];
+        if (f.tcp().on_segment(frame, time()) == tun::tcp_flow::segment_outcome::reopen)
+            open(frame, &f);
+        return;
+    }
+    const auto kind = frame.flags & (tun::tcp_syn | tun::tcp_ack | tun::tcp_rst | tun::tcp_fin);
+    if (kind == tun::tcp_syn) return open(frame, nullptr);
+    ++_counters.unknown_flow;
+    tun::header_buffer header;
+    if (tun::write_reset(header, frame)) _writer.write(header.bytes(), {});
+}
+
+void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexcept {
+    std::uint32_t index = static_cast<std::uint32_t>(_flows.size());
+    if (!_free_indices.empty()) index = _free_indices.back();
+    if (_table.insert(syn.key, index) != tun::flow_table::outcome::inserted) {
+        ++_counters.too_many_flows;  // the host tries again
+        return;
+    }
+    auto* f = new tun_flow(*this, _tcp, syn, index, _uplink.next_number(), time());
+    if (index == _flows.size()) {
+        _flows.push_back(f);
+    } else {
+        _free_indices.pop_back();
+        _flows[index] = f;
+    }
+    if (before != nullptr) f->tcp().succeed(before->tcp());
+    ++_counters.flows;
+    if (ssh::connection* session = _uplink.session()) return f->open(*session);
+    ++_counters.held;
+    f->wait(time() + _settings.hold_time);
+}
+
+void tun_queue::session_ready() noexcept {
+    for (std::size_t i = 0; i < _flows.size(); ++i) {
+        if (_flows[i] == nullptr || !_flows[i]->waiting()) continue;
+        ssh::connection* session = _uplink.session();  // may end with any of these
+        if (session == nullptr) return;
+        _flows[i]->open(*session);
+    }
+}
+
+// ---- what terminators say ----
+
+bool tun_queue::emit(tun::tcp_flow&, const tun::tcp_frame& frame) noexcept {
+    return _writer.write(frame.header, frame.payload);
+}
+void tun_queue::deliver(tun::tcp_flow& f, bytes_view bytes, tun::payload_holder* h) noexcept {
+    owner(f).deliver(bytes, h);
+}
+void tun_queue::finished(tun::tcp_flow& f) noexcept {
+    owner(f).finished();
+}
+void tun_queue::acked(tun::tcp_flow& f, std::uint32_t bytes) noexcept {
+    owner(f).acked(bytes);
+}
+void tun_queue::arm(tun::tcp_flow& f, tun::time_us deadline) noexcept {
+    owner(f).arm(deadline);
+}
+void tun_queue::closed(tun::tcp_flow& f, tun::tcp_close reason) noexcept {
+    owner(f).closed(reason);
+}
+
+// ---- flush ----
+
+void tun_queue::note(tun_flow& f) noexcept {
+    if (f._back != nullptr) return;
+    f._next = nullptr;
+    f._back = _work_end;
+    *_work_end = &f;
+    _work_end = &f._next;
+    ++_work_count;
+}
+
+void tun_queue::forget(tun_flow& f) noexcept {
+    if (f._back == nullptr) return;
+    *f._back = f._next;
+    (f._next == nullptr ? _work_end : f._next->_back) = f._back;
+    f._back = nullptr;
+    f._next = nullptr;
+    --_work_count;
+}
+
+void tun_queue::bury(tun_flow& f) noexcept {
+    forget(f);
+    _table.erase(f.tcp().key());
+    _dead.push_back(&f);
+}
+
+void tun_queue::flush_work() noexcept {
+    // Whoever is noted meanwhile, or wants to wait, has its turn in the next flush.
+    for (std::uint32_t left = _work_count; left > 0 && _work != nullptr; --left) {
+        tun_flow& f = *_work;
+        forget(f);
+        if (f.work()) note(f);
+    }
+}
+
+void tun_queue::flush() noexcept {
+    flush_work();
+    _tcp.flush(_context.now);
+    free_slots();
+    _blocks.end_turn();
+    free_dead();
+    _slots.offer();
+    if (!_read.in_flight && !_stopping && !_lost && _slots.offered() > 0)
+        _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
+    if (_stopping && !_stopped && quiet()) {
+        _stopped = true;
+        _uplink.on_stopped();
+    }
+}
+
+bool tun_queue::pending() const noexcept {
+    return _tcp.pending() && _writer.has_room();
+}
+
+void tun_queue::free_slots() noexcept {
+    if (_lent.empty() && _slots.held() <= _slots.count() / 2) return;
+    if (_slots.held() > 0) ++_counters.slots_copied;
+    // Without a live session nothing is queued.
+    if (ssh::connection* session = _uplink.session()) session->own_queued();
+    _lent.clear();
+}
+
+void tun_queue::free_dead() noexcept {
+    for (tun_flow* f : _dead) {
+        _flows[f->index()] = nullptr;
+        _free_indices.push_back(f->index());
+        delete f;
+    }
+    _dead.clear();
+}
+
+// ---- the end ----
+
+void tun_queue::stop() noexcept {
+    if (_stopping) return;
+    _stopping = true;
+    for (tun_flow* f : _flows)
+        if (f != nullptr) f->reset();
+    if (_read.in_flight) _context.ring.cancel(_cancel, _read);
+}
+
+void tun_queue::on_cancelled(ring::completion) noexcept {
+    // A multishot read may have been between two of its completions.
+    if (_read.in_flight) _context.ring.cancel(_cancel, _read);
+}
+
+bool tun_queue::quiet() const noexcept {
+    return !_read.in_flight && !_cancel.in_flight && _writer.in_flight() == 0 && _table.size() == 0;
+}
+
+// ---- reports ----
+
+void tun_queue::report(std::string& into, std::string_view name) const {
+    auto mean = [](std::uint64_t bytes, std::uint64_t times) {
+        return times == 0 ? 0 : bytes / times;
+    };
+    const tun_queue_counters& in = _counters;
+    const tun_writer_counters& out = _writer.counters();
+    into += fmt::format(
+        "{}: read: frames={} bytes={} with-payload={} mean={} no-slot={} slots={}/{} "
+        "slots-copied={}\n",
+        name, in.frames, in.bytes, in.payload_frames, mean(in.payload_bytes, in.payload_frames),
+        in.out_of_slots, _slots.held(), _slots.count(), in.slots_copied);
+    into += fmt::format(
+        "{}: write: frames={} bytes={} with-payload={} mean={} in-flight={} no-room={} errors={} "
+        "held-blocks={} copied-bytes={}\n",
+        name, out.frames, out.bytes, out.payload_frames,
+        mean(out.payload_bytes, out.payload_frames), _writer.in_flight(), out.no_room, out.errors,
+        _blocks.held(), tun::copied_payload_bytes());
+    tun::tcp_statistics tcp = const_cast<tun::tcp_context&>(_tcp).statistics();
+    into += fmt::format(
+        "{}: tcp: flows={} opened={} held={} segments-in={} acks-out={} retransmitted={} "
+        "timeouts={} fast-retransmits={} probes={} duplicates={} out-of-order={} resets-in={} "
+        "resets-out={} challenges={} bad-acks={}\n",
+        name, _table.size(), in.flows, in.held, tcp.segments_in, tcp.acks_out,
+        tcp.retransmitted_bytes, tcp.timeouts, tcp.fast_retransmits, tcp.window_probes,
+        tcp.duplicate_segments, tcp.out_of_order_segments, tcp.resets_in, tcp.resets_out,
+        tcp.challenge_acks, tcp.bad_acks);
+    into += fmt::format("{}: dropped: unknown-flow={} too-many-flows={} reassembly={}", name,
+                        in.unknown_flow, in.too_many_flows, tcp.reassembly_refused);
+    for (std::size_t kind = 1; kind < in.kinds.size(); ++kind)
+        if (in.kinds[kind] > 0)
+            into +=
+                fmt::format(" {}={}", to_text(static_cast<tun::frame_kind>(kind)), in.kinds[kind]);
+    into += "\n";
+    for (const tun_flow* f : _flows)
+        if (f != nullptr) into += fmt::format("{}: {}\n", name, f->describe());
+}
+
+}  // namespace burin::relay

@@ -1,0 +1,165 @@
+// One queue of the TUN device on one worker's ring: frames in, flows, frames out.
+//
+//   a frame -> parse -> flow table -> the flow's terminator (tun_flow.hh); a SYN makes a flow, and
+//   asks the worker's live session for a channel to the SYN's destination. While there is no
+//   session the SYN is held, and refused when none came in time; nothing goes anywhere else.
+//   flush(), once a turn, after the sessions': windows of what moved, then each flow's word to its
+//   host, then slots go back to the kernel and the read is armed again.
+//
+// Reads fill slots that the kernel picks, one frame each, superframes included; payload is queued
+// on its channel in the slot where it lies. When slots run short because a session does not get rid
+// of what it was given, that is copied out of them: no stalled flow holds a slot.
+//
+// The queue owns its descriptor and its flows. It makes no system call. stop() resets every flow
+// and takes back the read; it may be destroyed after on_stopped(), or when the ring will not be
+// entered any more.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/relay/context.hh"
+#include "core/relay/tun_blocks.hh"
+#include "core/relay/tun_flow.hh"
+#include "core/relay/tun_writer.hh"
+#include "ring/budget.hh"
+#include "ring/buffer_group.hh"
+#include "tun/descriptor.hh"
+#include "tun/flow_table.hh"
+#include "tun/frame.hh"
+#include "tun/tcp.hh"
+
+namespace burin::relay {
+
+// Where flows of a queue go, and who counts them; outlives the queue.
+class tun_uplink {
+  public:
+    virtual ~tun_uplink() = default;
+    // The live session's channels; nullptr: there is no session.
+    virtual ssh::connection* session() noexcept = 0;
+    // CLOSE without EOF is this peer's only way to end a flow (Go up to 1.11).
+    virtual bool close_means_eof() const noexcept = 0;
+    // What the next flow is called.
+    virtual std::uint32_t next_number() noexcept = 0;
+    virtual void on_flow_open(const tun_flow&) noexcept = 0;
+    virtual void on_flow_closed(const tun_flow&) noexcept = 0;
+    virtual void on_flow_refused(const tun_flow&, std::string_view why) noexcept = 0;
+    // The device is gone or broken, `error` is an errno; nothing is read any more.
+    virtual void on_device_lost(int error) noexcept = 0;
+    // After stop(): nothing is pending.
+    virtual void on_stopped() noexcept = 0;
+};
+
+struct tun_queue_settings {
+    std::uint32_t most_flows = 10'000;
+    std::uint16_t mtu_bytes = 1500;
+    ring::microseconds_t hold_time = 35 * ring::second;  // a SYN without a session
+    // Bytes of one flow that may wait on this side. A megabyte is some 0.5 ms at 16 Gbit/s, more
+    // than a turn; it is also what keeps a flow's superframes large: Linux sends half a window.
+    std::uint32_t most_share = 1u << 20;
+    // What a session may have waiting before windows stop being raised: two sends.
+    std::uint64_t most_queued = 1u << 20;
+};
+
+struct tun_queue_counters {
+    std::uint64_t frames = 0, bytes = 0;                  // read, headers included
+    std::uint64_t payload_frames = 0, payload_bytes = 0;  // frames with payload, all of their bytes
+    std::uint64_t out_of_slots = 0, read_errors = 0;
+    std::uint64_t flows = 0, held = 0;
+    std::uint64_t unknown_flow = 0;  // no flow and no SYN: answered with RST
+    std::uint64_t too_many_flows = 0;
+    std::uint64_t slots_copied = 0;  // turns in which payload had to leave its slots
+    std::array<std::uint64_t, static_cast<std::size_t>(tun::frame_kind::kinds)> kinds{};
+};
+
+class tun_queue final : private tun::tcp_events {
+  public:
+    // Takes the descriptor: blocking, with a virtio header in front of every frame. Throws
+    // ring::unavailable or std::bad_alloc.
+    tun_queue(context&, ring::budget&, tun_uplink&, tun::descriptor, const tun_queue_settings&);
+    ~tun_queue();
+    tun_queue(const tun_queue&) = delete;
+    tun_queue& operator=(const tun_queue&) = delete;
+
+    // A session is live: flows that waited for one get their channels.
+    void session_ready() noexcept;
+    void flush() noexcept;
+    // flush() has something to do at once.
+    bool pending() const noexcept;
+    void stop() noexcept;
+
+    std::uint32_t flows() const noexcept { return _table.size(); }
+    const tun_queue_counters& counters() const noexcept { return _counters; }
+    const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
+    tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
+    // Lines for a person, each begun with `name`.
+    void report(std::string& into, std::string_view name) const;
+
+    // ---- for its flows ----
+    tun_uplink& uplink() noexcept { return _uplink; }
+    ring::budget& budget() noexcept { return _budget; }
+    ring::timer_wheel& timers() noexcept { return _context.timers; }
+    const tun_queue_settings& settings() const noexcept { return _settings; }
+    ring::microseconds_t time() const noexcept { return _context.now; }
+    bool has_room() const noexcept { return _writer.has_room(); }
+    // The flow has something to do in the next flush.
+    void note(tun_flow&) noexcept;
+    // The slot of the frame that is being taken in.
+    ring::buffer frame() const noexcept { return _frame.share(); }
+    // Bytes that are queued on a channel without a slot: kept until the flush has copied what was
+    // not sealed.
+    void lend(tun::payload_slice slice) { _lent.push_back(std::move(slice)); }
+    tun::payload_slice slice(bytes_view bytes, const ring::buffer& block) noexcept {
+        return _blocks.slice(bytes, block);
+    }
+    void bury(tun_flow&) noexcept;
+
+  private:
+    // ---- tcp_events ----
+    bool emit(tun::tcp_flow&, const tun::tcp_frame&) noexcept override;
+    void deliver(tun::tcp_flow&, bytes_view, tun::payload_holder*) noexcept override;
+    void finished(tun::tcp_flow&) noexcept override;
+    void acked(tun::tcp_flow&, std::uint32_t) noexcept override;
+    void arm(tun::tcp_flow&, tun::time_us) noexcept override;
+    void closed(tun::tcp_flow&, tun::tcp_close) noexcept override;
+
+    void on_read(ring::completion) noexcept;
+    void on_cancelled(ring::completion) noexcept;
+    void take(bytes_view frame) noexcept;
+    void take_tcp(const tun::parsed_frame&) noexcept;
+    // `before`: a flow in TIME_WAIT whose place the SYN takes.
+    void open(const tun::parsed_frame& syn, const tun_flow* before) noexcept;
+    void forget(tun_flow&) noexcept;
+    void flush_work() noexcept;
+    void free_slots() noexcept;
+    void free_dead() noexcept;
+    bool quiet() const noexcept;
+
+    context& _context;
+    ring::budget& _budget;
+    tun_uplink& _uplink;
+    tun_queue_settings _settings;
+    tun::descriptor _descriptor;
+    ring::buffer_group _slots;
+    ring::buffer _frame;  // while it is taken in
+    tun_blocks _blocks;
+    tun_writer _writer;
+    tun::tcp_context _tcp;
+    tun::flow_table _table;
+    std::vector<tun_flow*> _flows;  // by index
+    std::vector<std::uint32_t> _free_indices;
+    std::vector<tun_flow*> _dead;
+    std::vector<tun::payload_slice> _lent;
+    tun_flow* _work = nullptr;  // flows with something to do, in the order they were noted
+    tun_flow** _work_end = &_work;
+    std::uint32_t _work_count = 0;
+    ring::member_op<&tun_queue::on_read> _read{this};
+    ring::member_op<&tun_queue::on_cancelled> _cancel{this};
+    tun_queue_counters _counters;
+    bool _lost = false, _stopping = false, _stopped = false;
+};
+
+}  // namespace burin::relay
