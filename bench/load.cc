@@ -33,7 +33,7 @@
 
 #include <csignal>
 
-#include "load_server.hh"
+#include "bench/load_server.hh"
 
 namespace load {
 

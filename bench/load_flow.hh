@@ -28,7 +28,7 @@
 #include <string>
 #include <vector>
 
-#include "load_pattern.hh"
+#include "bench/load_pattern.hh"
 
 namespace load {
 

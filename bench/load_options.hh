@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "load_pattern.hh"
+#include "bench/load_pattern.hh"
 
 namespace load {
 

@@ -4,7 +4,7 @@
 #include <csignal>
 #include <thread>
 
-#include "load_socket.hh"
+#include "bench/load_socket.hh"
 
 namespace load {
 

@@ -8,8 +8,8 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
-#include "load_flow.hh"
-#include "load_options.hh"
+#include "bench/load_flow.hh"
+#include "bench/load_options.hh"
 
 namespace load {
 

@@ -104,10 +104,10 @@ struct parsed_frame {
     }
 };
 
-// Parses a frame as read from the TUN, virtio header first. Checksums (docs/dataplane: "trust
-// NEEDS_CSUM or DATA_VALID"): the IPv4 header is always verified; TCP in full unless the virtio
-// header vouches for it, because what another host sent arrives unverified. hdr_len and csum_start
-// are never believed; TCP's own data offset decides. No allocation; any input is safe.
+// Parses a frame as read from the TUN, virtio header first. The IPv4 checksum is always verified;
+// TCP's in full unless NEEDS_CSUM or DATA_VALID vouches for it, because what another host sent and
+// the kernel only forwarded arrives unverified. hdr_len and csum_start are never believed; TCP's
+// own data offset decides. No allocation; any input is safe.
 frame_kind parse_frame(bytes_view frame, parsed_frame& out) noexcept;
 
 // What a TCP header says beyond addresses and ports.

@@ -14,7 +14,8 @@
 
 namespace burin::engine {
 
-// Blocks the signals that a supervisor waits for, in this thread and all that it starts: call it before any of them.
+// Blocks the signals that a supervisor waits for, in this thread and all that it starts: call it
+// before any of them.
 void block_signals() noexcept;
 
 class supervisor {

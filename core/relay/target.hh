@@ -1,5 +1,5 @@
-// The target of a chisel channel: `host:port`, `[v6]:port`, with `/tcp` or `/udp` behind it, or `socks`
-// (docs/wire.md section 8.2). Direct-tcpip names host and port apart; both end as a target.
+// The target of a chisel channel: `host:port`, `[v6]:port`, with `/tcp` or `/udp` behind it, or
+// `socks` (docs/wire.md section 8.2). Direct-tcpip names host and port apart; both end as a target.
 #pragma once
 
 #include <cstdint>

@@ -80,7 +80,7 @@ def server_killed(t):
     rounds = 8 if t.long else 4
     for turn in range(rounds):
         load = t.load_started(port, "both", "--bytes", 4 * MIB, "--connections", flows, "--again", "--duration", "60s", "--progress", "100ms")
-        load.wait_line(r'"progress": \d{7}', 30 * t.patience)
+        load.wait_line(r'"progress": \d{8}', 30 * t.patience)
         server.kill()
         # Everything in flight ends, and every end is one that nobody takes for success.
         load.popen.stdin.close()
@@ -95,7 +95,7 @@ def server_killed(t):
     t.check(t.sanitized or now < memory + 16 * MIB, f"the client grew from {memory / MIB:.1f} to {now / MIB:.1f} MiB")
     # How the flows of a killed server end: never as if they were whole.
     load = t.load_started(port, "down", "--bytes", 1 << 40, "--connections", flows, "--progress", "100ms")
-    load.wait_line(r'"progress": \d{7}', 30 * t.patience)
+    load.wait_line(r'"progress": \d{8}', 30 * t.patience)
     server.kill()
     load.wait_exit(30 * t.patience)
     t.equal(harness.last_json(load)["outcomes"], {"reset": flows}, "ends of transfers that were cut off")
@@ -107,7 +107,7 @@ def client_killed(t):
     server, client, sink, port = tunnel(t, destination_flags=("--log",))
     t.wait(lambda: settled(server), 20, "descriptors come to rest")
     load = t.load_started(port, "up", "--bytes", 0, "--connections", 8, "--progress", "100ms")
-    load.wait_line(r'"progress": \d{7}', 30 * t.patience)
+    load.wait_line(r'"progress": \d{9}', 30 * t.patience)
     client.kill()
     load.wait_exit(30 * t.patience)
     t.equal(harness.last_json(load)["outcomes"], {"reset": 8}, "at the applications, whose tunnel was killed")
@@ -228,6 +228,7 @@ def rate(t, port, mode, seconds):
 def stalled_readers(t):
     count = 50 if t.sanitized else 200
     ratios = {}
+    t.kernel_buffers(256 * 1024)
     for mode, stalling in (("down", ("down", "--stall")), ("up", ("noread",))):
         server, client, sink, port = tunnel(t)
         rate(t, port, mode, 1)
