@@ -70,6 +70,7 @@ void tun_flow::on_confirmed() noexcept {
     _stage = stage::confirmed;
     _charged = _queue.budget().grow(first_share);
     _share = std::max(_charged, least_share);
+    _epoch_start = _queue.time();
     _queue.uplink().on_flow_open(*this);
     _tcp.accept(receivable(), _queue.time());
 }
@@ -95,7 +96,7 @@ void tun_flow::on_closed(ssh::close_cause cause) noexcept {
     _channel = nullptr;
     if (cause == ssh::close_cause::cut_off && _queue.uplink().close_means_eof())
         cause = ssh::close_cause::finished;
-    if (cause != ssh::close_cause::finished || _stage != stage::confirmed) return reset();
+    if (cause != ssh::close_cause::finished) return reset();
     _eof = true;
     _tcp.send_fin(_queue.time());
     if (_tcp.fin_received()) return;
@@ -112,6 +113,13 @@ void tun_flow::close_channel_if_done() noexcept {
     ssh::channel* c = _channel;
     _channel = nullptr;
     _connection->close(*c);
+    tell_closed();
+}
+
+void tun_flow::tell_closed() noexcept {
+    if (_stage != stage::confirmed) return;
+    _stage = stage::told;
+    _queue.uplink().on_flow_closed(*this);
 }
 
 void tun_flow::give_up_channel() noexcept {
@@ -157,7 +165,7 @@ void tun_flow::closed(tun::tcp_close reason) noexcept {
         _connection->close(*c);
     }
     give_up_channel();
-    if (_stage == stage::confirmed) _queue.uplink().on_flow_closed(*this);
+    tell_closed();
     _queue.bury(*this);
 }
 
@@ -197,7 +205,7 @@ bool tun_flow::work() noexcept {
         _tcp.abort();
         return false;
     }
-    if (_channel == nullptr || _stage != stage::confirmed) return false;
+    if (_channel == nullptr) return false;
     // The session has enough to seal: the window is not raised until that is less.
     if (_connection->queued_bytes() > _queue.settings().most_queued) return true;
     maybe_grow();

@@ -78,6 +78,7 @@ class tun_flow final : public ssh::channel_end {
         waiting,    // for a session
         asked,      // the channel is being opened
         confirmed,  // SYN-ACK was allowed
+        told,       // the observer knows that it is over
     };
 
     // What the flush of a turn has to do for this flow. True: again in the next one.
@@ -89,6 +90,7 @@ class tun_flow final : public ssh::channel_end {
     // Both streams are through: the channel need not wait for TIME_WAIT.
     void close_channel_if_done() noexcept;
     void give_up_channel() noexcept;
+    void tell_closed() noexcept;
 
     tun_queue& _queue;
     ssh::connection* _connection = nullptr;

@@ -7,7 +7,7 @@ import time
 import harness
 import wire
 from harness import Failed, test
-from wire import message, string, u32
+from wire import message, string
 
 MIB = 1 << 20
 
