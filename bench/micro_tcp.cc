@@ -2,6 +2,8 @@
 // header. The terminator itself is measured in micro_terminator.cc.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+
 #include <vector>
 
 #include "tun/checksum.hh"
@@ -27,8 +29,8 @@ byte_vector data_frame(std::size_t payload) {
     tun::header_buffer header;
     tun::write_tcp_header(header, flow_number(7), fields, static_cast<std::uint32_t>(payload),
                           1460);
-    byte_vector frame(header.bytes().begin(), header.bytes().end());
-    frame.resize(frame.size() + payload);
+    byte_vector frame(header.bytes().size() + payload);
+    std::copy(header.bytes().begin(), header.bytes().end(), frame.begin());
     return frame;
 }
 

@@ -6,12 +6,20 @@
 
 namespace burin::engine {
 
+namespace {
+link_options session_options(const client_settings& s) {
+    link_options o = s.session();
+    o.random_mask = s.random_mask;
+    return o;
+}
+}  // namespace
+
 client_session::client_session(worker& w, client_session_owner& owner,
                                const client_settings& settings,
                                const ssh::settings& transport_settings, int descriptor,
                                std::string request, std::string key, std::string config,
                                ring::microseconds_t connect_deadline)
-    : link(w, descriptor, ssh::role::client, settings.session()),
+    : link(w, descriptor, ssh::role::client, session_options(settings)),
       _owner(owner),
       _settings(settings),
       _transport_settings(transport_settings),

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "crypto/random.hh"
+
 namespace burin::engine {
 
 namespace {
@@ -14,8 +16,6 @@ namespace {
 // Everything a stranger can make us hold before login, in bytes (the transport keeps its own,
 // smaller limits).
 constexpr std::size_t early_bytes = 64 * 1024;
-// One receive before login: small, so that strangers do not walk through the blocks.
-constexpr std::uint32_t early_receive_bytes = 16 * 1024;
 // Go's SSH writer makes messages of at most this; many small packets share one (docs/wire.md
 // section 3.3).
 constexpr std::size_t go_message_bytes = 4096;
@@ -42,22 +42,21 @@ link::~link() {
 
 void link::arm_receive() noexcept {
     if (_ended || _receive.in_flight) return;
-    ring::buffer_group& group = _worker.session_buffers();
     bool early = _transport == nullptr || !_transport->authenticated();
-    _worker.ring().receive_select(_receive, _descriptor, group.id(),
-                                  early ? early_receive_bytes : group.bytes());
+    _group = early ? &_worker.early_buffers() : &_worker.session_buffers();
+    _worker.ring().receive_select(_receive, _descriptor, _group->id(), _group->bytes());
 }
 
 void link::on_received(ring::completion c) noexcept {
     ring::buffer buffer;
-    if (c.has_buffer()) buffer = _worker.session_buffers().take(c);
+    if (c.has_buffer()) buffer = _group->take(c);
     if (_ended) return retire();
     if (c.result > 0) {
         ++_counters.receives;
         _counters.received_bytes += static_cast<std::uint64_t>(c.result);
         take(std::move(buffer), static_cast<std::uint32_t>(c.result));
     } else if (c.result == -ENOBUFS) {
-        _worker.session_buffers().ran_out();
+        _group->ran_out();
     } else if (c.result == 0) {
         end(end_of_stream);
     } else if (c.result != -EAGAIN && c.result != -EINTR) {
@@ -81,7 +80,7 @@ void link::take(ring::buffer buffer, std::uint32_t bytes) noexcept {
             rest = _carry.data();
             rest_bytes = _carry.size();
         }
-        if (rest_bytes > _worker.session_buffers().headroom()) {
+        if (rest_bytes > _group->headroom()) {
             end("packet larger than allowed");
         } else {
             std::byte* start = data - rest_bytes;
@@ -177,7 +176,8 @@ void link::become(framing f, const ssh::settings& settings, ssh::dialect dialect
     if (f == framing::websocket)
         _reader = std::make_unique<http::websocket_reader>(_role == ssh::role::server
                                                                ? http::websocket_role::server
-                                                               : http::websocket_role::client);
+                                                               : http::websocket_role::client,
+                                                           _options.message_limit);
     _transport = std::make_unique<ssh::transport>(settings, _role, dialect, *this);
     _connection = std::make_unique<ssh::connection>(*_transport, *this, _worker.budget(),
                                                     _worker.pieces(), _options.limits);
@@ -298,8 +298,10 @@ void link::close_message() noexcept {
         return;
     }
     std::byte header[http::max_frame_header];
-    std::size_t size =
-        http::write_frame_header(header, http::opcode::binary, payload, _role == ssh::role::client);
+    bool masked = _role == ssh::role::client;
+    std::uint32_t key = masked && _options.random_mask ? crypto::random_u32() : 0;
+    if (key != 0) http::apply_mask({_arena + start + http::max_frame_header, payload}, key);
+    std::size_t size = http::write_frame_header(header, http::opcode::binary, payload, masked, key);
     std::size_t gap = http::max_frame_header - size;
     if (start == 0 ||
         start == _sent) {  // nothing in front: the bytes before the header are skipped

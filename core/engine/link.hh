@@ -36,6 +36,11 @@ struct link_options {
     ring::microseconds_t keepalive = 25 * ring::second;     // 0: none
     ring::microseconds_t ping_timeout = 25 * ring::second;  // for the answer
     ssh::connection_limits limits;
+    // Longest WebSocket message taken; 0: any.
+    std::uint64_t message_limit = http::websocket_reader::default_message_limit;
+    // Client: a mask key that is not zero, for boxes on the way that mind; costs a pass over the
+    // bytes.
+    bool random_mask = false;
 };
 
 class link : public turn_member,
@@ -151,6 +156,7 @@ class link : public turn_member,
     std::string _deadline_why;
 
     // ---- in ----
+    ring::buffer_group* _group = nullptr;  // of the receive that is armed
     framing _framing = framing::head;
     std::unique_ptr<http::websocket_reader> _reader;
     ring::buffer _block;        // where run and rest lie, while there are any

@@ -29,7 +29,8 @@ struct common_settings {
     link_options session() const {
         return {.keepalive = keepalive,
                 .ping_timeout = ping_timeout == 0 ? keepalive : ping_timeout,
-                .limits = {.max_channels = max_channels}};
+                .limits = {.max_channels = max_channels},
+                .message_limit = message_limit};
     }
     worker_options worker() const {
         return {.memory_bytes = memory_bytes,

@@ -18,6 +18,9 @@ constexpr ring::buffer_group::shape socket_shape{
     .id = 1, .bytes = 256 * 1024, .headroom = 0, .count = 128, .offered = 4, .chunk = 8};
 constexpr ring::buffer_group::shape session_shape{
     .id = 2, .bytes = 256 * 1024, .headroom = 272 * 1024, .count = 128, .offered = 2, .chunk = 4};
+// Before login: what a handshake needs, behind all that a stranger may leave cut (64 KiB).
+constexpr ring::buffer_group::shape early_shape{
+    .id = 4, .bytes = 16 * 1024, .headroom = 64 * 1024, .count = 64, .offered = 4, .chunk = 8};
 // Sealed packets of one send, framing included.
 constexpr std::size_t arena_bytes = 512 * 1024;
 constexpr std::uint32_t arenas_limit = 1024;
@@ -69,6 +72,7 @@ void worker::run() {
         _timers = std::make_unique<ring::timer_wheel>(_now);
         _socket_buffers = std::make_unique<ring::buffer_group>(*_ring, socket_shape);
         _session_buffers = std::make_unique<ring::buffer_group>(*_ring, session_shape);
+        _early_buffers = std::make_unique<ring::buffer_group>(*_ring, early_shape);
         _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
         _budget = std::make_unique<ring::budget>(_options.memory_bytes, _options.max_channels);
         _pieces = std::make_unique<ssh::piece_pool>();
@@ -96,6 +100,7 @@ void worker::run() {
     _relays.reset();
     _pieces.reset();
     _arenas.reset();
+    _early_buffers.reset();
     _session_buffers.reset();
     _socket_buffers.reset();
     _timers.reset();
@@ -209,6 +214,7 @@ void worker::flush() noexcept {
     _disposed.clear();
     _socket_buffers->offer();
     _session_buffers->offer();
+    _early_buffers->offer();
 }
 
 }  // namespace burin::engine

@@ -97,6 +97,8 @@ class worker {
     ring::timer_wheel& timers() noexcept { return *_timers; }
     ring::microseconds_t now() const noexcept { return _now; }
     ring::buffer_group& session_buffers() noexcept { return *_session_buffers; }
+    // For connections before login: small, so that strangers do not walk through the others.
+    ring::buffer_group& early_buffers() noexcept { return *_early_buffers; }
     ring::memory_pool& arenas() noexcept { return *_arenas; }
     ring::budget& budget() noexcept { return *_budget; }
     ssh::piece_pool& pieces() noexcept { return *_pieces; }
@@ -137,6 +139,7 @@ class worker {
     std::unique_ptr<ring::timer_wheel> _timers;
     std::unique_ptr<ring::buffer_group> _socket_buffers;
     std::unique_ptr<ring::buffer_group> _session_buffers;
+    std::unique_ptr<ring::buffer_group> _early_buffers;
     std::unique_ptr<ring::memory_pool> _arenas;
     std::unique_ptr<ring::budget> _budget;
     std::unique_ptr<ssh::piece_pool> _pieces;

@@ -226,7 +226,7 @@ websocket_status websocket_reader::fail(std::uint16_t close_code, std::string_vi
     _error = rule;
     std::array<std::byte, max_control_payload> payload;
     std::string_view text = rule.substr(prefix.size());
-    if (close_code == 1009) text = {};  // as Go does
+    if (close_code == 1009) text.remove_suffix(text.size());  // as Go does
     payload[0] = std::byte(close_code >> 8);
     payload[1] = std::byte(close_code & 0xff);
     std::size_t size = std::min(text.size(), payload.size() - 2);

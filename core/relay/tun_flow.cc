@@ -143,6 +143,7 @@ void tun_flow::deliver(bytes_view bytes, tun::payload_holder* holder) noexcept {
     else
         _queue.lend({bytes, holder});
     _connection->send(*_channel, std::move(slot), bytes);
+    _queue.count_mover(_counted);
     _queue.note(*this);
 }
 
@@ -182,7 +183,8 @@ void tun_flow::reset() noexcept {
 std::uint32_t tun_flow::receivable() noexcept {
     const std::uint32_t peer = _connection->sendable(*_channel);
     const std::uint64_t queued = _channel->queue.bytes();
-    return queued >= _share ? 0 : std::min(peer, _share - static_cast<std::uint32_t>(queued));
+    const std::uint32_t share = std::min(_share, _queue.fair_share());
+    return queued >= share ? 0 : std::min(peer, share - static_cast<std::uint32_t>(queued));
 }
 
 void tun_flow::maybe_grow() noexcept {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -14,8 +15,13 @@ namespace {
 // A slot takes the largest frame; 64 of them are two turns of bulk. One more page keeps neighbours'
 // headers off the same cache sets.
 constexpr ring::buffer_group::shape slot_shape{
-    .id = 3, .bytes = 68 * 1024, .headroom = 0, .count = 64, .offered = 16, .chunk = 16};
+    .id = 3, .bytes = 68 * 1024, .headroom = 0, .count = 128, .offered = 16, .chunk = 16};
 static_assert(slot_shape.bytes >= tun::max_frame_bytes);
+
+// Flows that moved within this time share what may be under way.
+constexpr ring::microseconds_t epoch_time = 50 * ring::millisecond;
+// Less would be single segments instead of superframes.
+constexpr std::uint32_t least_fair_share = 16 * 1024;
 
 tun::hash_key random_key() {
     tun::hash_key key;
@@ -183,7 +189,18 @@ void tun_queue::flush_work() noexcept {
     }
 }
 
+std::uint32_t tun_queue::fair_share() const noexcept {
+    const std::uint32_t movers = std::max({_movers, _movers_before, 1u});
+    return static_cast<std::uint32_t>(
+        std::clamp<std::uint64_t>(_settings.most_under_way / movers, least_fair_share, ~0u));
+}
+
 void tun_queue::flush() noexcept {
+    if (_context.now >= _epoch_end) {
+        _epoch_end = _context.now + epoch_time;
+        _movers_before = std::exchange(_movers, 0);
+        ++_epoch;
+    }
     flush_work();
     _tcp.flush(_context.now);
     free_slots();

@@ -60,6 +60,9 @@ struct tun_queue_settings {
     // Bytes of one flow that may wait on this side. A megabyte is some 0.5 ms at 16 Gbit/s, more
     // than a turn; it is also what keeps a flow's superframes large: Linux sends half a window.
     std::uint32_t most_share = 1u << 20;
+    // Bytes that hosts may have under way to us, all flows that move together: what waits in the
+    // device is in front of everybody's next frame. 8 MiB are some 5 ms at 16 Gbit/s.
+    std::uint64_t most_under_way = 8u << 20;
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
 };
@@ -105,6 +108,14 @@ class tun_queue final : private tun::tcp_events {
     const tun_queue_settings& settings() const noexcept { return _settings; }
     ring::microseconds_t time() const noexcept { return _context.now; }
     bool has_room() const noexcept { return _writer.has_room(); }
+    // What each of the flows that move may show as its window.
+    std::uint32_t fair_share() const noexcept;
+    // This flow moves.
+    void count_mover(std::uint32_t& epoch) noexcept {
+        if (epoch == _epoch) return;
+        epoch = _epoch;
+        ++_movers;
+    }
     // The flow has something to do in the next flush.
     void note(tun_flow&) noexcept;
     // The slot of the frame that is being taken in.
@@ -156,6 +167,9 @@ class tun_queue final : private tun::tcp_events {
     tun_flow* _work = nullptr;  // flows with something to do, in the order they were noted
     tun_flow** _work_end = &_work;
     std::uint32_t _work_count = 0;
+    std::uint32_t _epoch = 1;  // a stretch of time in which flows that move are counted
+    std::uint32_t _movers = 0, _movers_before = 0;
+    ring::microseconds_t _epoch_end = 0;
     ring::member_op<&tun_queue::on_read> _read{this};
     ring::member_op<&tun_queue::on_cancelled> _cancel{this};
     tun_queue_counters _counters;

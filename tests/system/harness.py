@@ -28,6 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
 PR_SET_PDEATHSIG = 1
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -420,10 +421,6 @@ def run_one(name, folder, options):
     result = {"passed": False, "why": ""}
     try:
         tests[name].run(bench)
-        crashed = [p for p in bench.processes if p.command[0] == bench.binary and p.popen.poll() is not None
-                   and p.popen.returncode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE)]
-        if crashed:
-            raise Failed(f"{crashed[0].name} crashed ({crashed[0].popen.returncode}): {tail(crashed[0].err())}")
         result["passed"] = True
     except Failed as why:
         here = [frame for frame in traceback.extract_tb(why.__traceback__) if os.path.basename(frame.filename).startswith("test_")]
@@ -432,6 +429,13 @@ def run_one(name, folder, options):
         result["why"] = "".join(traceback.format_exception_only(error)).strip()
         traceback.print_exc()
     finally:
+        # Whatever else was seen: a program that crashed, or that a sanitizer complained about, is a failure.
+        for process in bench.processes:
+            if process.command[0] != bench.binary:
+                continue
+            if process.popen.poll() is not None and -process.popen.returncode in CRASHES:
+                result["passed"] = False
+                result["why"] += f" [{process.name} crashed: {signal.Signals(-process.popen.returncode).name}]"
         bench.close()
         for process in bench.processes:
             if process.command[0] == bench.binary and "Sanitizer" in process.err():

@@ -90,11 +90,9 @@ TEST_CASE("a reader that is slow holds its window and no receive buffer", "[sock
     tunnel t;
     auto [near, far] = t.flow();
     const ssh::channel& channel = *t.exit->layer->channels()[0];
-    t.until([&] {
-        near->write_to(1u << 30);
-        return channel.receive_left == 0;
-    });
-    t.until([&] { return t.sessions.held() == 0; });
+    t.until_quiet([&] { near->write_to(1u << 30); });
+    CHECK(channel.receive_left == 0);
+    CHECK(t.sessions.held() == 0);
     REQUIRE(t.exit->last != nullptr);
     // Every byte is either in the socket, and credited or about to be, or waits here.
     CHECK(t.exit->last->waiting_bytes() == channel.window - channel.consumed);
@@ -132,10 +130,8 @@ TEST_CASE("single bytes for a reader that is slow cost little", "[socket_relay]"
         end.layer->send(*end.at, {}, ssh::pattern_bytes().at(0, sent, size));
         sent += size;
     };
-    t.until([&] {
-        if (t.exit->last->waiting_bytes() > 0) return true;
+    t.until_quiet([&] {
         if (end.layer->sendable(*end.at) >= 20'000) put(20'000);
-        return false;
     });
     for (int round = 0; round < 40; ++round) {
         while (end.layer->queued_bytes() < 200 && end.layer->sendable(*end.at) > 0) put(1);
@@ -162,13 +158,10 @@ TEST_CASE("the peer's CLOSE lets what it sent before reach a slow socket", "[soc
     ssh::flow_record end;
     auto far = t.raw(end);
     std::uint64_t sent = 0;
-    t.until([&] {
-        if (t.exit->last->waiting_bytes() > 0) return true;
-        if (end.layer->sendable(*end.at) >= 20'000) {
-            end.layer->send(*end.at, {}, ssh::pattern_bytes().at(0, sent, 20'000));
-            sent += 20'000;
-        }
-        return false;
+    t.until_quiet([&] {
+        if (end.layer->sendable(*end.at) < 20'000) return;
+        end.layer->send(*end.at, {}, ssh::pattern_bytes().at(0, sent, 20'000));
+        sent += 20'000;
     });
     end.layer->send_eof(*end.at);
     end.layer->close(*std::exchange(end.at, nullptr));

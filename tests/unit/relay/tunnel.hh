@@ -271,6 +271,17 @@ struct tunnel {
             turn();
         }
     }
+    // Turns with `step` until nothing is moved between sockets and channels any more.
+    template <class Step>
+    void until_quiet(Step&& step) {
+        for (int quiet = 0; quiet < 30; ++quiet) {
+            const std::uint64_t before =
+                relays.counters.sent_bytes + relays.counters.received_bytes;
+            step();
+            turn();
+            if (relays.counters.sent_bytes + relays.counters.received_bytes != before) quiet = 0;
+        }
+    }
     // A flow whose two programs are given back: at the entry and at the exit.
     using programs = std::pair<std::unique_ptr<program>, std::unique_ptr<program>>;
     programs flow(std::uint32_t stream = 0) {
