@@ -436,16 +436,23 @@ void link::end(std::string_view why) noexcept {
     on_ended(reason);
     // The flush says a last word (a DISCONNECT, a Close frame) as far as the socket takes it; a
     // send that already waits for the socket is given up.
-    if ((_receive.in_flight || _send.in_flight) && !_cancel.in_flight)
-        _worker.ring().cancel(_cancel, _descriptor);
+    cancel_next();
     _worker.wake(*this);
 }
 
-void link::on_cancelled(ring::completion) noexcept {
-    if (_receive.in_flight || _send.in_flight) {
-        _worker.ring().cancel(_cancel, _descriptor);
-        return;
+void link::cancel_next() noexcept {
+    if (_cancel.in_flight) return;
+    if (_receive.in_flight && !_receive_cancelled) {
+        _receive_cancelled = true;
+        _worker.ring().cancel(_cancel, _receive);
+    } else if (_send.in_flight && !_send_cancelled) {
+        _send_cancelled = true;
+        _worker.ring().cancel(_cancel, _send);
     }
+}
+
+void link::on_cancelled(ring::completion) noexcept {
+    cancel_next();
     retire();
 }
 

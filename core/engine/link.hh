@@ -144,6 +144,7 @@ class link : public turn_member,
     void seal_control() noexcept;
     void open_message() noexcept;
     void close_message() noexcept;
+    void cancel_next() noexcept;
     void retire() noexcept;
     void on_keepalive(ring::microseconds_t) noexcept;
     void on_deadline(ring::microseconds_t) noexcept;
@@ -177,6 +178,7 @@ class link : public turn_member,
 
     std::uint32_t _flows = 0;
     bool _ready = false, _ended = false, _said_last = false, _retired = false, _flushing = false;
+    bool _receive_cancelled = false, _send_cancelled = false;
     bool _ping_waiting = false;
     ring::microseconds_t _ping_sent = 0;
     ring::microseconds_t _last_latency = 0;

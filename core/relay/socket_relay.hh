@@ -75,6 +75,7 @@ class socket_relay final : public ssh::channel_end {
     void settle() noexcept;
     enum class ending { graceful, reset };
     void end(ending) noexcept;
+    void cancel_next() noexcept;
     void retire() noexcept;
     ~socket_relay() override;
 
@@ -98,6 +99,7 @@ class socket_relay final : public ssh::channel_end {
     bool _read_ended = false;    // FIN of the socket seen, EOF sent
     bool _write_ending = false;  // EOF of the channel seen: FIN after what is queued
     bool _write_ended = false;
+    bool _receive_cancelled = false, _send_cancelled = false;
     bool _ending = false, _reset = false, _dead = false;
 };
 

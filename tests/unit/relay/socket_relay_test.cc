@@ -289,23 +289,26 @@ TEST_CASE("a stuck session stops its flows, not the memory", "[socket_relay]") {
     std::vector<tunnel::programs> flows;
     for (std::uint32_t i = 0; i < 150; ++i) flows.push_back(t.flow(2 * i));
     t.entry->hold_back(true);
-    for (int round = 0; round < 60; ++round) {
-        for (auto& f : flows) f.first->write_to(200'000);
+    // One after the other, so that each may bring a lot at once.
+    for (auto& f : flows) {
+        f.first->write_to(200'000);
+        t.turn(0);
         t.turn(0);
     }
-    // The limit, and what receives had been armed for before it was reached.
-    CHECK(t.entry->layer->queued_bytes() >= ssh::queued_limit_bytes);
-    CHECK(t.entry->layer->queued_bytes() <= 150 * t.sockets.bytes());
-    CHECK(t.sockets.held() <= t.sockets.count() / 2 + 1);
+    const std::uint64_t queued = t.entry->layer->queued_bytes();
+    CHECK(queued >= ssh::queued_limit_bytes);
+    CHECK(queued < ssh::queued_limit_bytes + 16 * t.sockets.bytes());
+    CHECK(t.sockets.held() <= t.sockets.count() / 2);
     t.entry->hold_back(false);
-    std::uint32_t done = 0;
+    std::size_t done = 0;
     t.until([&] {
         done = 0;
         for (std::uint32_t i = 0; i < flows.size(); ++i) {
             flows[i].first->write_to(200'000);
             flows[i].second->read_from(2 * i);
-            done += flows[i].second->received() == 200'000;
+            done += flows[i].second->received() == 200'000 ? 1u : 0u;
         }
+        static int n=0; if (++n % 500 == 0) { auto* c = t.entry->layer->channels()[140]; WARN(n << " " << done << " queued " << t.entry->layer->queued_bytes() << " held " << t.sockets.held() << "/" << t.sessions.held() << " outof " << t.relays.counters.out_of_buffers << " sent " << flows[140].first->sent() << " rec " << flows[140].second->received() << " credit " << c->send_credit << " q " << c->queue.bytes() << " w " << (c->waiting.back != nullptr) << " r " << (c->ready.back!=nullptr) << t.entry->failure << t.exit->failure); }
         return done == flows.size();
     });
     for (auto& f : flows) f.first->reset();

@@ -66,10 +66,12 @@ class program {
 
     // As much of the stream as the socket takes, up to `total` in all and `most` now.
     void write_to(std::uint64_t total, std::size_t most = 100'000) {
-        while (_sent < total && most > 0 && _descriptor >= 0) {
+        while (_sent < total && most > 0 && _error == 0 && _descriptor >= 0) {
             const std::size_t want = std::min<std::uint64_t>(most, total - _sent);
             const bytes_view bytes = ssh::pattern_bytes().at(_stream, _sent, want);
             const ssize_t got = send(_descriptor, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+            // The kernel tells of a reset once, here or when reading.
+            if (got < 0 && errno != EAGAIN) _error = errno;
             if (got <= 0) return;
             _sent += static_cast<std::uint64_t>(got);
             most -= static_cast<std::size_t>(got);
