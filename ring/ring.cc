@@ -235,25 +235,27 @@ void ring::wait(microseconds_t deadline) noexcept {
         r = io_uring_submit_and_wait_timeout(&_ring, &cqe, 1, &timeout, nullptr);
     }
     if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN) broken("enter", -r);
+    // What the kernel did not take for want of memory must go before its arguments are reused.
+    for (int tries = 0; tries < 100 && io_uring_sq_ready(&_ring) > 0; ++tries) {
+        ++_enters;
+        io_uring_submit_and_get_events(&_ring);
+    }
 }
 
 unsigned ring::deliver() noexcept {
-    unsigned delivered = 0;
-    io_uring_cqe* cqe = nullptr;
-    for (;;) {
-        unsigned head, batch = 0;
-        io_uring_for_each_cqe(&_ring, head, cqe) {
-            // A copy: done() may submit, and a full queue makes next() enter and reuse the slot.
-            io_uring_cqe copy = *cqe;
-            ++batch;
-            io_uring_cq_advance(&_ring, 1);
-            deliver(copy);
-            break;
-        }
-        if (batch == 0) break;
-        delivered += batch;
+    // What is there now: completions that these cause wait for the next turn, so that a turn ends.
+    unsigned ready = io_uring_cq_ready(&_ring);
+    for (unsigned i = 0; i < ready; ++i) {
+        io_uring_cqe* cqe = nullptr;
+        unsigned head;
+        io_uring_for_each_cqe(&_ring, head, cqe) break;
+        if (cqe == nullptr) return i;
+        // A copy: done() may submit, and a full queue makes next() enter and reuse the slot.
+        io_uring_cqe copy = *cqe;
+        io_uring_cq_advance(&_ring, 1);
+        deliver(copy);
     }
-    return delivered;
+    return ready;
 }
 
 }  // namespace burin::ring

@@ -50,6 +50,8 @@ class context {
     void bury() noexcept;
 
     std::uint32_t alive() const noexcept { return _alive; }
+    // Once a second: flows from which nothing is received just now are watched for a reset.
+    void on_sweep(ring::microseconds_t) noexcept;
     // Resets every flow, for a worker that stops.
     void end_all() noexcept;
 
@@ -61,6 +63,7 @@ class context {
     friend class socket_relay;
     static constexpr std::size_t vectors_a_turn = 8192, messages_a_turn = 1024;
 
+    ring::member_timer<&context::on_sweep> _sweep{this};
     std::uint32_t _alive = 0;
     socket_relay* _all = nullptr;
     socket_relay* _sending = nullptr;

@@ -1,5 +1,7 @@
 #include "core/relay/socket_relay.hh"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -9,6 +11,7 @@ namespace burin::relay {
 namespace {
 inline constexpr std::uint32_t turn_bytes = 512 * 1024;
 inline constexpr std::uint32_t least_receive_bytes = 16 * 1024;
+inline constexpr ring::microseconds_t sweep_interval = ring::second;
 
 // On: closing resets the connection at once. Off: it sends what is queued, then FIN.
 void set_linger(int descriptor, bool reset) noexcept {
@@ -78,6 +81,11 @@ void context::bury() noexcept {
     _dead = kept;
 }
 
+void context::on_sweep(ring::microseconds_t fired) noexcept {
+    for (socket_relay* r = _all; r != nullptr; r = r->_next) r->watch();
+    if (_alive > 0) timers.arm(_sweep, fired + sweep_interval);
+}
+
 void context::end_all() noexcept {
     for (socket_relay* r = _all; r != nullptr;) {
         socket_relay* after = r->_next;
@@ -100,6 +108,7 @@ socket_relay::socket_relay(context& c, ssh::connection& connection, flow_observe
     set_linger(_descriptor, true);
     ++c.counters.flows;
     ++c._alive;
+    if (!c._sweep.armed()) c.timers.arm(c._sweep, c.now + sweep_interval);
     _next = c._all;
     _back = &c._all;
     if (_next != nullptr) _next->_back = &_next;
@@ -138,6 +147,11 @@ socket_relay* socket_relay::dialled(context& c, ssh::connection& connection,
 // ---- socket -> channel ----
 
 void socket_relay::want_receive() noexcept {
+    if (_watching && !_read_ended && !_ending && !_receive_cancelled && !_other.in_flight) {
+        _receive_cancelled = true;  // the watch makes room for a receive
+        _context.ring.cancel(_other, _receive);
+        return;
+    }
     if (_listed_receiving || _receive.in_flight || _read_ended || _ending) return;
     _listed_receiving = true;
     _next_receiving = _context._receiving;
@@ -146,18 +160,44 @@ void socket_relay::want_receive() noexcept {
 
 void socket_relay::arm_receive() noexcept {
     if (_receive.in_flight || _read_ended || _ending || _channel == nullptr) return;
+    _receive_cancelled = false;
     std::uint32_t credit = _connection.sendable(*_channel);
     if (credit == 0) return;  // on_sendable() comes with credit
+    // A flow asks for twice what came last: thousands that are idle bring little when all of them
+    // start at once, and one that moves bulk has its share after a few receives.
+    std::uint32_t wanted = std::max(least_receive_bytes, 2 * _last_received);
     _context.ring.receive_select(_receive, _descriptor, _context.buffers.id(),
-                                 std::min(credit, _context.receive_share()));
+                                 std::min({credit, wanted, _context.receive_share()}));
+}
+
+// A flow without credit, or whose program has ended its side, receives nothing and would not see a
+// reset. Polling says so; only flows that stand still for a while pay for it.
+void socket_relay::watch() noexcept {
+    if (_receive.in_flight || _listed_receiving || _ending || _channel == nullptr) return;
+    if (_channel->state != ssh::channel_state::open) return;
+    _watching = true;
+    _receive_cancelled = false;
+    _context.ring.poll(_receive, _descriptor, POLLERR | POLLHUP);
+}
+
+void socket_relay::on_watched(ring::completion c) noexcept {
+    _watching = false;
+    if (_ending) return settle();
+    if (c.result > 0) {
+        ++_context.counters.resets;
+        return end(ending::reset);
+    }
+    want_receive();
 }
 
 void socket_relay::on_received(ring::completion c) noexcept {
+    if (_watching) return on_watched(c);
     ring::buffer buffer;
     if (c.has_buffer()) buffer = _context.buffers.take(c);
     if (_ending) return settle();
     if (c.result > 0) {
         auto size = static_cast<std::uint32_t>(c.result);
+        _last_received = size;
         ++_context.counters.receives;
         ++_context._received_this_turn;
         _context.counters.received_bytes += size;

@@ -68,6 +68,8 @@ class socket_relay final : public ssh::channel_end {
     void want_receive() noexcept;
     void arm_receive() noexcept;
     void on_received(ring::completion) noexcept;
+    void watch() noexcept;
+    void on_watched(ring::completion) noexcept;
     void want_send() noexcept;
     void arm_send() noexcept;
     void on_sent(ring::completion) noexcept;
@@ -95,12 +97,14 @@ class socket_relay final : public ssh::channel_end {
     std::uint64_t _bytes_sent = 0, _bytes_received = 0;
     int _descriptor;
     std::uint32_t _number;
+    std::uint32_t _last_received = 0;  // bytes of the last receive
     bool _listed_sending = false, _listed_receiving = false;
     bool _read_ended = false;    // FIN of the socket seen, EOF sent
     bool _write_ending = false;  // EOF of the channel seen: FIN after what is queued
     bool _write_ended = false;
     bool _receive_cancelled = false, _send_cancelled = false;
-    bool _ending = false, _reset = false, _dead = false;
+    bool _watching = false;  // _receive is a poll for a reset
+    bool _ending = false, _dead = false;
 };
 
 static_assert(sizeof(socket_relay) <= 256, "10 000 idle flows stay small");

@@ -3,9 +3,9 @@
 //
 // The connection owns its channels; a channel_end refers to one from open()/accept() until
 // on_refused() or on_closed() was called or it called close() or abort() itself. Payload waits in
-// pieces: a slice of a receive buffer of the ring, or bytes of its own of exact size. Credit for
-// bytes received is given back with connection::consumed(), when whoever takes them has really
-// taken them.
+// pieces: a slice of a receive buffer of the ring, or memory of its own, which small pieces share
+// so that a peer who sends byte by byte costs little more than its bytes. Credit for bytes received
+// is given back with connection::consumed(), when whoever takes them has really taken them.
 #pragma once
 
 #include <cstddef>

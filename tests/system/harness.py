@@ -32,6 +32,13 @@ CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+def settled(process, over=0.3):
+    """Whether as many descriptors are open as a moment before."""
+    before = process.descriptors()
+    time.sleep(over)
+    return process.descriptors() == before
+
+
 class Failed(Exception):
     """A test's reason to fail."""
 

@@ -53,7 +53,7 @@ def thousand_flows(t):
     server, client, sink, port = tunnel(t)
     count = 300 if t.sanitized else 1000
     t.load(port, "both", "--bytes", 16, "--connections", 100, ok=100)
-    t.wait(lambda: settled(server) and settled(client), 20, "descriptors come to rest")
+    t.wait(lambda: harness.settled(server) and harness.settled(client), 20, "descriptors come to rest")
     descriptors = [p.descriptors() for p in (server, client)]
     for _ in range(2):
         t.load(port, "both", "--bytes", 256 * 1024, "--connections", count, "--dialing", count, seconds=100, ok=count)
@@ -63,18 +63,12 @@ def thousand_flows(t):
     t.check(sink.alive(), "the destination")
 
 
-def settled(process):
-    before = process.descriptors()
-    time.sleep(0.3)
-    return process.descriptors() == before
-
-
 @test("L.server_killed_under_load", seconds=240, exclusive=True)
 def server_killed(t):
     server, client, sink, port = tunnel(t)
     flows = 20 if t.sanitized else 50
     t.load(port, "both", "--bytes", 65536, "--connections", flows, ok=flows)
-    t.wait(lambda: settled(client), 20, "descriptors come to rest")
+    t.wait(lambda: harness.settled(client), 20, "descriptors come to rest")
     descriptors = client.descriptors()
     memory = None
     rounds = 8 if t.long else 4
@@ -105,7 +99,7 @@ def server_killed(t):
 @test("L.client_killed_under_load", seconds=120)
 def client_killed(t):
     server, client, sink, port = tunnel(t, destination_flags=("--log",))
-    t.wait(lambda: settled(server), 20, "descriptors come to rest")
+    t.wait(lambda: harness.settled(server), 20, "descriptors come to rest")
     load = t.load_started(port, "up", "--bytes", 0, "--connections", 8, "--progress", "100ms")
     load.wait_line(r'"progress": \d{9}', 30 * t.patience)
     client.kill()

@@ -170,6 +170,7 @@ def server_alive(t):
     server.signal(signal.SIGCONT)
     # And the server asks ssh too: a frozen client does not stay for ever.
     quick = t.server("--auth", "user:pass", "--keepalive", "1s")
+    t.wait(lambda: harness.settled(quick), 20, "descriptors come to rest")
     before = quick.descriptors()
     ssh = native.start(t, quick.port, "-L", f"127.0.0.1:{t.port()}:127.0.0.1:1", password="pass", name="ssh-frozen")
     t.check(logged_in(t, ssh), "ssh does not log in")

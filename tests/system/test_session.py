@@ -338,7 +338,7 @@ def many_sessions(t):
     server, sink = t.server(), t.destination()
     target = f"127.0.0.1:{sink.port}"
     t.equal(t.churn(server.port, 300, "--target", target)["failed"], 0, "failed sessions while warming up")
-    t.wait(lambda: steady(server), 20, "descriptors come to rest")
+    t.wait(lambda: harness.settled(server), 20, "descriptors come to rest")
     descriptors, memory, threads = server.descriptors(), server.pss(), server.threads()
     count = 10000 if t.long else 300 if t.sanitized else 2000
     summary = t.churn(server.port, count, "--target", target, seconds=180)
@@ -348,9 +348,3 @@ def many_sessions(t):
     grown = server.pss() - memory
     t.check(t.sanitized or grown < 4 * MIB, f"memory grew by {grown / MIB:.1f} MiB in {count} sessions")
     t.note(f"{count} sessions in {summary['seconds']:.1f} s, memory {grown / 1024:+.0f} KiB")
-
-
-def steady(process, over=0.5):
-    before = process.descriptors()
-    time.sleep(over)
-    return process.descriptors() == before

@@ -87,11 +87,23 @@ class World:
 
     def server(self, *flags, port=8080, kind="own"):
         t = self.t
+        t.wait(lambda: self.port_is_free(port), 10, f"port {port} of the cloud is free")
         command = [t.binary if kind == "own" else t.peer, "server", "--host", OUTSIDE, "--port", port, *flags]
         process = t.start(f"{kind}-server", self.there("cloud", *map(str, command)))
         process.port = port
         t.listening(process, OUTSIDE, port)
         return process
+
+    def port_is_free(self, port):
+        """A killed process lets go of its listener some time after its end: its ring held it."""
+        with self.inside("cloud"), socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind((OUTSIDE, port))
+                s.listen()
+            except OSError:
+                return False
+        return True
 
     def client(self, *flags, port=8080, connected=True, env=None, remotes=(), name="burin-client"):
         words = ["--tun", DEVICE, "--tun-addr", "10.9.0.1/24"]

@@ -289,15 +289,13 @@ TEST_CASE("a stuck session stops its flows, not the memory", "[socket_relay]") {
     std::vector<tunnel::programs> flows;
     for (std::uint32_t i = 0; i < 150; ++i) flows.push_back(t.flow(2 * i));
     t.entry->hold_back(true);
-    // One after the other, so that each may bring a lot at once.
-    for (auto& f : flows) {
-        f.first->write_to(200'000);
-        t.turn(0);
-        t.turn(0);
+    for (int round = 0; round < 5; ++round) {
+        for (auto& f : flows) f.first->write_to(200'000);
+        for (int turn = 0; turn < 20; ++turn) t.turn(0);
     }
-    const std::uint64_t queued = t.entry->layer->queued_bytes();
-    CHECK(queued >= ssh::queued_limit_bytes);
-    CHECK(queued < ssh::queued_limit_bytes + 16 * t.sockets.bytes());
+    // One small receive each, copied out of its buffer.
+    CHECK(t.entry->layer->queued_bytes() <= flows.size() * 16 * 1024);
+    CHECK(t.entry->layer->queued_bytes() >= 16 * 1024);
     CHECK(t.sockets.held() <= t.sockets.count() / 2);
     t.entry->hold_back(false);
     std::size_t done = 0;
@@ -308,17 +306,17 @@ TEST_CASE("a stuck session stops its flows, not the memory", "[socket_relay]") {
             flows[i].second->read_from(2 * i);
             done += flows[i].second->received() == 200'000 ? 1u : 0u;
         }
-        static int n=0; if (++n % 500 == 0) { auto* c = t.entry->layer->channels()[140]; WARN(n << " " << done << " queued " << t.entry->layer->queued_bytes() << " held " << t.sockets.held() << "/" << t.sessions.held() << " outof " << t.relays.counters.out_of_buffers << " sent " << flows[140].first->sent() << " rec " << flows[140].second->received() << " credit " << c->send_credit << " q " << c->queue.bytes() << " w " << (c->waiting.back != nullptr) << " r " << (c->ready.back!=nullptr) << t.entry->failure << t.exit->failure); }
         return done == flows.size();
     });
     for (auto& f : flows) f.first->reset();
     t.check_empty();
 }
 
+// More of them than the ring of this test holds completions.
 TEST_CASE("a worker that stops resets every flow", "[socket_relay]") {
     tunnel t;
     std::vector<tunnel::programs> flows;
-    for (std::uint32_t i = 0; i < 20; ++i) flows.push_back(t.flow(2 * i));
+    for (std::uint32_t i = 0; i < 150; ++i) flows.push_back(t.flow(2 * i));
     for (auto& f : flows) f.first->write_to(100'000);
     t.turn();
     t.relays.end_all();

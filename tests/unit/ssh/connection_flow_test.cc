@@ -148,6 +148,24 @@ TEST_CASE("ten thousand channels fill up and stay within the budget", "[connecti
     pair.entry.check_empty();
 }
 
+TEST_CASE("payload waits for new keys, and nothing spins meanwhile", "[connection]") {
+    station_pair pair;
+    pair.begin();
+    flow_record& flow = pair.entry.open();
+    pair.settle();
+    pair.entry.send(flow, pattern_bytes().at(0, 0, 10'000));
+    CHECK(pair.entry.layer->pending());
+    pair.client.end->start_rekey();
+    CHECK_FALSE(pair.entry.layer->pending());
+    pair.entry.flush();
+    CHECK(pair.entry.layer->queued_bytes() == 10'000);
+    CHECK_FALSE(pair.entry.layer->pending());
+    pair.settle();
+    CHECK(pair.exit.flows[0].bytes == 10'000);
+    CHECK(pair.client.end->counters().key_exchanges == 2);
+    pair.check_peace();
+}
+
 // ---- growth ----
 
 ring::microseconds_t told_time = 0;

@@ -247,6 +247,18 @@ TEST_CASE("credit goes back when the end took the bytes, not before", "[connecti
     CHECK(flow.at->receive_left == window);
 }
 
+TEST_CASE("a peer that has sent EOF gets no more credit", "[connection]") {
+    hand_played b;
+    b.exit.takes = false;
+    flow_record& flow = b.opened(8);
+    b.say(data_message(0, 32768));
+    b.say(data_message(0, 32768));
+    b.say(eof_message(0));
+    flow.take_held();
+    CHECK(b.heard().empty());
+    CHECK_FALSE(b.layer->pending());
+}
+
 TEST_CASE("extended data is dropped and its window given back", "[connection]") {
     hand_played b;
     flow_record& flow = b.opened(0);
