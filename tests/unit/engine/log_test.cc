@@ -57,7 +57,7 @@ std::vector<std::string> lines_of(const std::string& all) {
 
 }  // namespace
 
-TEST_CASE("lines come out whole, in order and with the time") {
+TEST_CASE("lines come out whole, in order and with the time", "[tsan]") {
     pipe_ends pipe;
     {
         logger log(pipe.write_end);
@@ -74,7 +74,7 @@ TEST_CASE("lines come out whole, in order and with the time") {
     CHECK(lines[0][10] == ' ');
 }
 
-TEST_CASE("many threads share one logger") {
+TEST_CASE("many threads share one logger", "[tsan]") {
     pipe_ends pipe;
     std::string all;
     std::thread reader;

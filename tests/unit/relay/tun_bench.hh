@@ -49,7 +49,7 @@ class tun_host {
         fields.seq = tun::sequence(seq);
         fields.flags = flags;
         fields.window = window;
-        if (flags & tun::tcp_ack) fields.ack = tun::sequence(ack);
+        if (flags & tun::tcp_ack) fields.ack = tun::sequence(said_ack = ack);
         if (flags & tun::tcp_syn) {
             fields.mss = mss;
             fields.window_shift = 7;
@@ -66,6 +66,9 @@ class tun_host {
     }
     void syn() { say(tun::tcp_syn); }
     void acknowledge() { say(tun::tcp_ack); }
+    void acknowledge_news() {
+        if (ack != said_ack) acknowledge();
+    }
     void data(bytes_view payload) { say(tun::tcp_ack | tun::tcp_psh, payload); }
     void fin() { say(tun::tcp_ack | tun::tcp_fin); }
     void rst() { say(tun::tcp_rst); }
@@ -75,6 +78,8 @@ class tun_host {
         if (frame.flags & tun::tcp_syn) {
             ack = frame.seq + 1;
             shift = frame.options.window_shift;
+            shown = frame.window;  // never scaled here
+            acked = frame.ack;
         } else if (!(frame.flags & tun::tcp_rst)) {
             if (frame.seq == ack) {
                 ack += static_cast<std::uint32_t>(frame.data.size());
@@ -93,7 +98,7 @@ class tun_host {
     }
 
     tun::flow_key key;
-    std::uint32_t seq = 1000, ack = 0, acked = 0, shown = 0;
+    std::uint32_t seq = 1000, ack = 0, said_ack = 0, acked = 0, shown = 0;
     std::uint16_t window = 65535;
     int shift = -1;
     bool answered = false, reset = false, fin_heard = false;

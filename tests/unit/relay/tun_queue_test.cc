@@ -177,9 +177,7 @@ TEST_CASE("bytes for a host come in superframes and give credit back with its AC
         bool super = false;
         b.go_until([&] {
             destination->write_to(total);
-            const std::uint32_t before = h->ack;
-            b.go();
-            if (h->ack != before) h->acknowledge();
+            h->acknowledge_news();
             for (const seen_frame& f : h->frames) super = super || f.data.size() > 8 * 1460;
             h->frames.clear();
             return h->received.size() == total;
@@ -381,9 +379,7 @@ TEST_CASE("many flows at once, each with its own bytes") {
             auto& [h, destination] = all[i];
             destination->read_from(2 * i);
             destination->write_to(40'000);
-            const std::uint32_t before = h->ack;
-            b.go();
-            if (h->ack != before) h->acknowledge();
+            h->acknowledge_news();
             done = done && destination->received() == 10'000 && h->received.size() == 40'000;
         }
         return done;
@@ -415,11 +411,12 @@ TEST_CASE("frames of any shape do no harm") {
         const std::uint32_t size = random() % 3000;
         tun::write_tcp_header(header, swapped, fields, size, 1460);
         byte_vector frame(header.bytes().begin(), header.bytes().end());
-        frame.resize(frame.size() + size);
+        frame.insert(frame.end(), size, std::byte{});
         if (random() % 2 == 0)
             for (int i = 0; i < 3; ++i)
                 frame[random() % frame.size()] = static_cast<std::byte>(random());
-        if (random() % 4 == 0) frame.resize(1 + random() % frame.size());
+        if (random() % 4 == 0)
+            frame.erase(frame.begin() + 1 + random() % (frame.size() - 1), frame.end());
         b.raw_frame(frame);
         if (round % 8 == 0) b.go();
     }
