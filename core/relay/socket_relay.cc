@@ -183,7 +183,8 @@ void socket_relay::watch() noexcept {
 void socket_relay::on_watched(ring::completion c) noexcept {
     _watching = false;
     if (_ending) return settle();
-    if (c.result > 0) {
+    // A reset leaves an error; a hang-up alone is both sides ended in order.
+    if (c.result > 0 && (c.result & POLLERR) != 0) {
         ++_context.counters.resets;
         return end(ending::reset);
     }
