@@ -370,7 +370,8 @@ def server_restarts(t):
             load.wait_exit(30)
         t.check(device_exists() and any(r.get("dev") == DEVICE and r["dst"] == "10.77.0.0/16" for r in routes()),
                 "device and routes stay without a session")
-        # New flows are held, and go nowhere else.
+        # New flows are held, and go nowhere else. (One that still met the dying session would be refused.)
+        client.wait_line("Disconnected", 20 * t.patience, turn + 1)
         held = [threading.Thread(target=held_flow, args=(w, name, listener, results := []), daemon=True) for name in HOSTS[:1]]
         for one in held:
             one.start()
