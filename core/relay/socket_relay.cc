@@ -326,8 +326,10 @@ void socket_relay::on_closed(ssh::close_cause cause) noexcept {
 void socket_relay::settle() noexcept {
     if (_ending) return retire();
     if (_write_ending && !_write_ended && _out.empty() && !_send.in_flight) {
+        const bool half = !_read_ended && _channel != nullptr;
+        if (half && _other.in_flight) return;  // on_done() comes back here
         _write_ended = true;
-        if (!_read_ended && _channel != nullptr) {
+        if (half) {
             _context.ring.shutdown(_other, _descriptor, SHUT_WR);
             return;
         }
@@ -368,6 +370,10 @@ void socket_relay::cancel_next() noexcept {
 
 void socket_relay::on_done(ring::completion) noexcept {
     if (_ending) cancel_next();
+    // Credit that came while a shutdown was under way could not end the watch then.
+    else if (_watching && !_receive_cancelled && _channel != nullptr &&
+             _connection.sendable(*_channel) > 0)
+        want_receive();
     settle();
 }
 

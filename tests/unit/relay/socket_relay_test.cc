@@ -121,6 +121,35 @@ TEST_CASE("a reader that is slow holds its window and no receive buffer", "[sock
     CHECK(t.relays.counters.resets == 0);
 }
 
+// A flow that stands still is watched for a reset, and the watch makes room when credit comes: also
+// when the other half of the flow is just being shut down.
+TEST_CASE("credit that comes together with the peer's EOF moves a flow on", "[socket_relay]") {
+    tunnel t;
+    auto [near, far] = t.flow();
+    t.until_quiet([&] { near->write_to(1u << 30); });
+    const std::uint64_t stalled_at = near->sent();
+    t.relays.on_sweep(0);  // both relays stand still: both are watched from here on
+    t.turn();
+    t.exit->hold_back(true);
+    far->shut_down();
+    t.until_quiet([&] { far->read_from(0); });
+    t.exit->hold_back(false);  // EOF and credit in one turn of the entry side
+    t.until([&] {
+        near->write_to(stalled_at + 3'000'000);
+        far->read_from(0);
+        return far->received() == stalled_at + 3'000'000;
+    });
+    near->shut_down();
+    t.until([&] {
+        far->read_from(0);
+        near->read_from(1);
+        return far->eof() && near->eof();
+    });
+    CHECK(near->error() == 0);
+    CHECK(far->error() == 0);
+    t.check_empty();
+}
+
 TEST_CASE("single bytes for a reader that is slow cost little", "[socket_relay]") {
     tunnel t;
     ssh::flow_record end;
