@@ -501,7 +501,7 @@ void link::report(std::string& into) const {
 }
 
 bool link::close_means_eof() const noexcept {
-    return _peer_is_go && (_peer_never_sends_eof || !_connection->peer_sends_eof());
+    return _peer_is_go && !_connection->peer_sends_eof();
 }
 
 }  // namespace burin::engine

@@ -125,7 +125,6 @@ class link : public turn_member,
     std::unique_ptr<ssh::transport> _transport;
     std::unique_ptr<ssh::connection> _connection;
     bool _peer_is_go = false;
-    bool _peer_never_sends_eof = false;  // Go up to 1.11
     std::uint32_t _other_requests =
         0;  // want_reply requests of ours that are not pings, not yet answered
     link_counters _counters;

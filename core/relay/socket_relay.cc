@@ -123,8 +123,9 @@ socket_relay::~socket_relay() {
 
 socket_relay* socket_relay::start(context& c, ssh::connection& connection, flow_observer& observer,
                                   int descriptor, std::string_view type, bytes_view extra,
-                                  std::uint32_t number) {
+                                  std::uint32_t number, std::uint32_t origin) {
     auto* r = new socket_relay(c, connection, observer, descriptor, number);
+    r->_origin = origin;
     r->_channel = connection.open(*r, type, extra);
     if (r->_channel == nullptr) {
         observer.on_flow_refused(*r, "no more channels (see --max-channels and --memory)");
@@ -300,9 +301,9 @@ void socket_relay::on_confirmed() noexcept {
     want_receive();
 }
 
-void socket_relay::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+void socket_relay::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
-    _observer.on_flow_refused(*this, text);
+    _observer.on_flow_refused(*this, ssh::rejection_text(reason, text));
     end(ending::reset);
 }
 

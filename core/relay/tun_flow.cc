@@ -75,9 +75,9 @@ void tun_flow::on_confirmed() noexcept {
     _tcp.accept(receivable(), _queue.time());
 }
 
-void tun_flow::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+void tun_flow::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
-    _queue.uplink().on_flow_refused(*this, text);
+    _queue.uplink().on_flow_refused(*this, ssh::rejection_text(reason, text));
     reset();
 }
 
