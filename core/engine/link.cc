@@ -140,12 +140,16 @@ void link::keep_rest(std::byte* raw, std::byte* raw_end) noexcept {
         std::memmove(_run_end, raw, header);
     }
     _carry_run = payload;
-    if (_transport->authenticated()) {
+    // When blocks run short, none may wait for the rest of a packet: that needs another block, and a
+    // hundred sessions in the midst of theirs would hold them all.
+    const bool scarce = _block && _block.group()->held() > _block.group()->count() / 2;
+    if (_transport->authenticated() && !scarce) {
         _run_end = _run + payload + header;
         return;
     }
     // A stranger holds no block: what is cut waits in memory of its own.
-    if (payload + header > early_bytes) return end("too much data before authentication");
+    if (!_transport->authenticated() && payload + header > early_bytes)
+        return end("too much data before authentication");
     _carry.assign(_run, _run + payload + header);
     _block.reset();
     _run = _run_end = nullptr;
