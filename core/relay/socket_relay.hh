@@ -108,6 +108,7 @@ class socket_relay final : public ssh::channel_end {
     bool _receive_cancelled = false, _send_cancelled = false;
     bool _watching = false;  // _receive is a poll for a reset
     bool _ending = false, _dead = false;
+    std::uint8_t _still = 0;  // sweeps without progress of a flow whose channel is gone
 };
 
 static_assert(sizeof(socket_relay) <= 256, "10 000 idle flows stay small");

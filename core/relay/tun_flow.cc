@@ -99,7 +99,7 @@ void tun_flow::on_closed(ssh::close_cause cause) noexcept {
     if (cause != ssh::close_cause::finished) return reset();
     _eof = true;
     _tcp.send_fin(_queue.time());
-    if (_tcp.fin_received()) return;
+    _orphan_bytes = _tcp.unacknowledged();
     _own_deadline = _queue.time() + orphan_time;
     rearm();
 }
@@ -241,7 +241,8 @@ void tun_flow::on_timer(ring::microseconds_t now) noexcept {
         if (_stage == stage::waiting) {
             _queue.uplink().on_flow_refused(*this, "no session in time");
             reset();
-        } else if (_tcp.unacknowledged() > 0) {
+        } else if (_tcp.unacknowledged() > 0 && _tcp.unacknowledged() < _orphan_bytes) {
+            _orphan_bytes = _tcp.unacknowledged();
             _own_deadline = now + orphan_time;  // the host still takes what there is
         } else {
             reset();
