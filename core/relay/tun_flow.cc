@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/relay/tun_queue.hh"
 
@@ -83,7 +84,9 @@ void tun_flow::on_refused(ssh::open_failure_reason reason, std::string_view text
 
 void tun_flow::on_data(bytes_span payload, const ring::buffer& holder) noexcept {
     _bytes_received += payload.size();
-    if (!_tcp.send(_queue.slice(payload, holder), _queue.time())) reset();
+    tun::payload_slice slice = _queue.slice(payload, holder);
+    // Without memory the stream has a hole: it must not look whole.
+    if (slice.empty() || !_tcp.send(std::move(slice), _queue.time())) reset();
 }
 
 void tun_flow::on_eof() noexcept {
