@@ -208,6 +208,10 @@ client_worker* client_worker::next_live() noexcept {
 }
 
 void client_worker::on_accepted(int descriptor, std::size_t entry_index) noexcept {
+    if (_leaving) {
+        ::close(descriptor);
+        return;
+    }
     client_worker* c = next_live();
     if (c == this) return take(descriptor, entry_index);
     if (c != nullptr) {
