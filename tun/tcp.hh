@@ -157,7 +157,7 @@ class tcp_context {
     const tcp_settings& settings() const noexcept { return _settings; }
     tcp_statistics& statistics() noexcept { return _statistics; }
     payload_pool& pool() noexcept { return _pool; }
-    scoreboard_pool& scoreboards() noexcept { return _scoreboards; }
+    const scoreboard_pool& scoreboards() const noexcept { return _scoreboards; }
 
   private:
     friend class tcp_flow;

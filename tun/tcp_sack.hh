@@ -87,12 +87,26 @@ class sack_list {
     }
 
     // What an acknowledgement of `next` says. A run that starts there waits for credit only; shown
-    // as a block it would read as reneging.
+    // as a block it would read as reneging. A duplicate above `next` is known as one by the block
+    // behind it, which contains it (RFC 2883 section 4).
     std::size_t list(sequence next, std::span<sack_block, most_sack_blocks> out) const noexcept {
         std::size_t count = 0;
-        if (_has_duplicate) out[count++] = _duplicate;
+        std::size_t container = _count;
+        if (_has_duplicate && _duplicate.end > next) {
+            container = 0;
+            while (container < _count && (_duplicate.start < _blocks[container].start ||
+                                          _duplicate.end > _blocks[container].end)) {
+                ++container;
+            }
+            if (container < _count && _blocks[container].start > next) {
+                out[count++] = _duplicate;
+                out[count++] = _blocks[container];
+            }
+        } else if (_has_duplicate) {
+            out[count++] = _duplicate;
+        }
         for (std::size_t i = 0; i < _count && count < out.size(); ++i) {
-            if (_blocks[i].start > next) out[count++] = _blocks[i];
+            if (i != container && _blocks[i].start > next) out[count++] = _blocks[i];
         }
         return count;
     }

@@ -25,11 +25,11 @@ int usage() {
 }
 
 void print(std::uint64_t seed, const sim::run_result& result) {
-    std::printf("seed %" PRIu64 ": %s, trace %016" PRIx64 ", %" PRIu64 " events, %.3f s, %" PRIu64
-                " timeouts, %" PRIu64 " fast retransmits, %" PRIu64 " out of order, %" PRIu64
-                " probes%s%s\n",
-                seed, result.passed ? "passed" : "FAILED", result.trace, result.events,
-                static_cast<double>(result.virtual_us) / 1e6, result.timeouts,
+    std::printf("seed %" PRIu64 " (%s): %s, trace %016" PRIx64 ", %" PRIu64
+                " events, %.3f s, %" PRIu64 " timeouts, %" PRIu64 " fast retransmits, %" PRIu64
+                " out of order, %" PRIu64 " probes%s%s\n",
+                seed, result.kind.c_str(), result.passed ? "passed" : "FAILED", result.trace,
+                result.events, static_cast<double>(result.virtual_us) / 1e6, result.timeouts,
                 result.fast_retransmits, result.out_of_order, result.window_probes,
                 result.passed ? "" : ": ", result.failure.c_str());
 }
