@@ -221,9 +221,32 @@ void tcp_scoreboard::repair(sequence from, sequence upto, std::uint32_t now, seq
                             sequence end, scoreboard_pool& pool) noexcept {
     const sent_range range{start, end, now, sent_fate::repaired, true};
     if (put(range, pool)) return;
-    // No room for one more detail: all of them go, which costs repairs nobody needs.
+    // No room for one more detail. When each repair left goes first: neighbours count as sent with
+    // the later one, which only delays their being lost again.
+    merge_repaired();
+    if (put(range, pool)) return;
+    // Then all details go, which costs repairs nobody needs.
     distrust(from, upto, pool);
     put(range, pool);
+}
+
+void tcp_scoreboard::merge_repaired() noexcept {
+    sent_range* all = list();
+    std::uint32_t kept = 0;
+    for (std::uint32_t i = 0; i < _count; ++i) {
+        const sent_range range = all[i];
+        sent_range* left = kept > 0 ? &all[kept - 1] : nullptr;
+        if (left != nullptr && left->end == range.start && left->fate == sent_fate::repaired &&
+            range.fate == sent_fate::repaired) {
+            left->end = range.end;
+            if (static_cast<std::int32_t>(range.sent_at - left->sent_at) > 0) {
+                left->sent_at = range.sent_at;
+            }
+        } else {
+            all[kept++] = range;
+        }
+    }
+    _count = kept;
 }
 
 void tcp_scoreboard::forgive(scoreboard_pool& pool) noexcept {

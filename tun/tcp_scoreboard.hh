@@ -49,8 +49,8 @@ struct tcp_delivery {
 // Blocks of ranges, shared by the flows of a worker and bounded for all of them together.
 class scoreboard_pool {
   public:
-    static constexpr std::size_t block_ranges = 128;  // 2 KiB: 60 holes in one flight
-    static constexpr std::size_t most_blocks = 4096;  // 8 MiB a worker
+    static constexpr std::size_t block_ranges = 256;  // 4 KiB: 120 holes in one flight
+    static constexpr std::size_t most_blocks = 2048;  // 8 MiB a worker
     static constexpr std::size_t most_spare = 64;
     struct block {
         std::array<sent_range, block_ranges> ranges;
@@ -132,6 +132,7 @@ class tcp_scoreboard {
     void visit(sequence from, sequence upto, tcp_delivery& news) const noexcept;
     void count_in(const sent_range& range) noexcept;
     void count_out(const sent_range& range) noexcept;
+    void merge_repaired() noexcept;
     void remove(std::size_t index, scoreboard_pool& pool) noexcept;
     void shrink(scoreboard_pool& pool) noexcept;
 
