@@ -53,6 +53,8 @@ bool parse_options(bytes_view bytes, tcp_options& out) noexcept {
             out.window_shift = static_cast<std::int8_t>(std::min<unsigned>(load_u8(at + 2), 14));
         } else if (kind == option_sack_permitted && length == 2) {
             out.sack_permitted = true;
+        } else if (kind == option_sack && length >= 10 && length % 8 == 2) {
+            out.sack = {at + 2, length - 2};
         } else if (kind == option_timestamps && length == 10) {
             out.has_timestamps = true;
             out.timestamp = load_u32(at + 2);
@@ -198,6 +200,7 @@ void write_tcp_header(header_buffer& out, const flow_key& flow, const tcp_fields
         store_u8(option + 3, static_cast<unsigned>(fields.window_shift));
         option += 4;
     }
+    option = write_sack(option, fields.sack);
     const auto tcp_size = static_cast<std::uint16_t>(option - tcp);
     const auto headers = static_cast<std::uint16_t>(ipv4_header_bytes + tcp_size);
     const std::uint32_t segment = tcp_size + payload_bytes;
@@ -211,7 +214,7 @@ void write_tcp_header(header_buffer& out, const flow_key& flow, const tcp_fields
     store_native_u16(virtio + 8, 16);                 // csum_offset: TCP's checksum field
 
     store_u8(ip, 0x45);
-    store_u8(ip + 1, 0);
+    store_u8(ip + 1, fields.ecn);
     store_u16(ip + 2, static_cast<std::uint16_t>(headers + payload_bytes));
     store_u16(ip + 4, 0);       // identification: means nothing under DF (RFC 6864 section 4.1)
     store_u16(ip + 6, 0x4000);  // don't fragment

@@ -48,7 +48,7 @@ void gateway::on_frame(const bytes& frame, std::uint64_t now) {
         return;
     }
     if (_flow == nullptr || _flow->state() == tcp_state::closed) {
-        const bool opens = parsed.flags == tcp_syn && !_closed;
+        const bool opens = (parsed.flags & ~(tcp_ece | tcp_cwr)) == tcp_syn && !_closed;
         if (opens) {
             _flow = std::make_unique<tcp_flow>(_context, parsed, now);
             _host_isn = parsed.seq.value();
@@ -81,6 +81,12 @@ void gateway::accept(std::uint64_t now) {
 void gateway::abort() {
     _flow->abort();
     throw_failure();
+}
+
+void gateway::close(std::uint64_t now) {
+    _set.closes_when_sent = true;
+    maybe_fin(now);
+    check();
 }
 
 void gateway::on_timer(std::uint64_t now) {
@@ -118,7 +124,7 @@ bool gateway::produce(std::uint64_t count, std::uint64_t now) {
         if (_block == nullptr || _block->used == _block->data.size()) new_block();
         size = std::min<std::uint64_t>(size, _block->data.size() - _block->used);
         std::uint8_t* at = _block->data.data() + _block->used;
-        for (std::uint64_t i = 0; i < size; ++i) at[i] = pattern(_set.send_stream, _produced + i);
+        fill_pattern(at, size, _set.send_stream, _produced);
         _block->used += size;
         payload_slice slice({reinterpret_cast<const std::byte*>(at), size}, _block);
         if (!_flow->send(std::move(slice), now)) fail("send() refused");
@@ -192,13 +198,12 @@ void gateway::deliver(tcp_flow& flow, burin::bytes_view data, payload_holder* ho
     if (_fin_in) fail("delivered after FIN");
     if (data.size() > _granted) fail("delivered more than the credit");
     if (holder != nullptr && holder->references == 0) fail("delivered what nobody owns");
-    for (std::byte byte : data) {
-        if (static_cast<std::uint8_t>(byte) != pattern(_set.receive_stream, _delivered)) {
-            fail("delivered a wrong byte");
-            return;
-        }
-        ++_delivered;
+    if (!is_pattern(reinterpret_cast<const std::uint8_t*>(data.data()), data.size(),
+                    _set.receive_stream, _delivered)) {
+        fail("delivered a wrong byte");
+        return;
     }
+    _delivered += data.size();
     _granted -= std::min<std::uint64_t>(_granted, data.size());
     if (flow.receive_credit() != _granted) fail("credit accounting");
 }
@@ -247,6 +252,7 @@ void gateway::check() const {
     // Only units and the reserve for rounding may show more than there is credit for.
     demand(_flow->advertised() <= _granted + 65536, "window far above the credit");
     demand(_flow->reassembly_bytes() <= _set.far_window + 65536, "reassembly above the window");
+    demand(_context.scoreboards().taken() <= 1, "more than one scoreboard");
     if (state == tcp_state::open && _flow->in_flight() > 0) {
         demand(_flow->deadline() != never_us || wants_turn(), "data in flight without a timer");
     }
@@ -259,6 +265,9 @@ void gateway::bury() {
     if (_block != nullptr && --_block->references == 0) release_block(_block);
     _block = nullptr;
     if (_context.pending()) throw std::runtime_error("gateway: a dead flow on the list");
+    if (_context.scoreboards().taken() != 0) {
+        throw std::runtime_error("gateway: a scoreboard left");
+    }
     if (_context.pool().taken() != 0) throw std::runtime_error("gateway: list nodes left");
     if (_live_blocks != 0) throw std::runtime_error("gateway: blocks left");
     if (copied_payload_bytes() != 0) throw std::runtime_error("gateway: copies left");

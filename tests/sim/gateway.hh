@@ -34,6 +34,8 @@ class gateway final : private burin::tun::tcp_events {
     void on_frame(const bytes& frame, std::uint64_t now);
     void accept(std::uint64_t now);
     void abort();
+    // No matter what closes_when_sent says: FIN after the last byte.
+    void close(std::uint64_t now);
     void on_timer(std::uint64_t now);
     void flush(std::uint64_t now);
     // The far side takes up to `count` bytes of what it was given and grants as many again.
@@ -59,6 +61,7 @@ class gateway final : private burin::tun::tcp_events {
     std::uint64_t acked_total() const { return _acked; }
     bool produced_everything() const { return _produced == _set.send_total; }
     bool sent_fin() const { return _fin_given; }
+    bool holds_delivered() const { return _consumed < _delivered; }
 
     // Right edge of the host's window, as an offset; data must stay below it.
     void set_host_edge(std::uint64_t edge) { _host_edge = edge; }

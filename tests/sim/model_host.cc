@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "tests/sim/random.hh"
 
@@ -34,6 +35,8 @@ void model_host::connect(micros now) {
     out.seq = _set.isn;
     out.mss = _set.mss;
     out.shift = _set.shift;
+    out.sack_permitted = _set.sacks;
+    out.ece = out.cwr = _set.ecn;
     _edge = std::min<std::uint64_t>(_set.receive_buffer, 65535);
     out.window = static_cast<std::uint16_t>(_edge);
     _out.push_back(write_frame(out, _set.checksums));
@@ -68,6 +71,11 @@ void model_host::on_frame(const bytes& frame, micros now) {
         return;
     }
     demand(in.has_ack, "segment without ACK");
+    demand(_ecn || (in.ecn == 0 && !in.ece && !in.cwr), "ECN without agreement");
+    demand(in.ecn == 0 || !in.data.empty(), "an ECN-capable ACK");
+    demand(!in.cwr || in.gso_size == 0, "CWR on a superframe");
+    if (in.cwr) _echo = false;
+    if (in.ecn == 3) _echo = true;
     on_ack(in, now);
     on_data(in, now);
     output(now);
@@ -80,6 +88,10 @@ void model_host::on_syn_ack(const segment& in, micros now) {
     _peer_scales = in.shift >= 0 && _set.shift >= 0;
     demand(_set.shift >= 0 || in.shift < 0, "window scale answered but not offered");
     _peer_shift = _peer_scales ? in.shift : 0;
+    demand(_set.sacks || !in.sack_permitted, "SACK answered but not offered");
+    _sack = in.sack_permitted;
+    demand(in.ece == _set.ecn && !in.cwr && in.ecn == 0, "ECN's handshake");
+    _ecn = in.ece;
     if (in.mss > 0) _peer_mss = static_cast<std::uint16_t>(in.mss);
     _allowed = in.window;
     _cwnd = 10ull * _set.mss;
@@ -103,27 +115,42 @@ void model_host::on_window(const segment& in, std::uint64_t ack) {
 void model_host::on_ack(const segment& in, micros now) {
     const std::int64_t ack = unwrap(in.ack, _set.isn + 1, _una);
     demand(ack <= static_cast<std::int64_t>(_highest), "ACK of bytes never sent");
+    demand(_sack || in.sack.empty(), "SACK without agreement");
     if (ack < static_cast<std::int64_t>(_una)) return;
     const auto acked = static_cast<std::uint64_t>(ack);
     const std::uint64_t allowed = _allowed;
     on_window(in, acked);
+    take_sack(in, acked);
+    if (in.ece && acked > _reduced_upto) {
+        _threshold = std::max<std::uint64_t>((_next - _una) / 2, 2ull * _set.mss);
+        _cwnd = std::min(_cwnd, _threshold);
+        _reduced_upto = _next;
+        _cwr = true;
+    }
     if (acked > _una) {
         _cwnd += _cwnd < _threshold ? acked - _una : _set.mss * (acked - _una) / _cwnd;
         _una = acked;
+        while (!_sacked.empty() && _sacked.begin()->first < _una) {
+            const std::uint64_t end = _sacked.begin()->second;
+            _sacked.erase(_sacked.begin());
+            if (end > _una) _sacked[_una] = end;
+        }
         _next = std::max(_next, _una);
         if (_una == _set.send_total + 1) _fin_acked = true;
         _duplicates = 0;
         _rto = 300'000;
         _rto_at = _next > _una ? now + _rto : never;
-        if (_una < _recover) retransmit_first(now);
+        if (!_sack && _una < _recover) retransmit_first(now);
     } else if (in.data.empty() && !in.fin && _next > _una && allowed == _allowed) {
-        if (++_duplicates == 3 && _una >= _recover) {
+        ++_duplicates;
+        if (!_sack && _duplicates == 3 && _una >= _recover) {
             _recover = _next;
             _threshold = std::max<std::uint64_t>((_next - _una) / 2, 2ull * _set.mss);
             _cwnd = _threshold;
             retransmit_first(now);
         }
     }
+    if (_sack) on_evidence(now);
 }
 
 void model_host::on_data(const segment& in, micros) {
@@ -136,6 +163,18 @@ void model_host::on_data(const segment& in, micros) {
     }
     const std::int64_t at = unwrap(in.seq, _peer_isn + 1, _received);
     const auto end = at + static_cast<std::int64_t>(in.data.size());
+    ++_segments_in;
+    if (!in.data.empty() && at >= 0) {
+        const auto from = static_cast<std::uint64_t>(at);
+        const auto upto = static_cast<std::uint64_t>(end);
+        if (holds(from, upto)) {
+            _double_start = from;
+            _double_end = upto;
+            _needless += upto - from;
+        }
+        std::erase(_arrivals, from);
+        _arrivals.insert(_arrivals.begin(), from);
+    }
     demand(end <= static_cast<std::int64_t>(_edge), "data beyond the window");
     if (in.fin) {
         demand(_peer_fin == ~0ull || _peer_fin == static_cast<std::uint64_t>(end), "FIN moved");
@@ -160,6 +199,7 @@ void model_host::on_data(const segment& in, micros) {
         }
         _ahead.erase(first);
     }
+    std::erase_if(_arrivals, [this](std::uint64_t start) { return start <= _received; });
     if (_received == _peer_fin) {
         _received += 1;  // the FIN's own number
         _fin_read = true;
@@ -196,6 +236,8 @@ void model_host::acknowledge() {
     out.seq = _set.isn + 1 + static_cast<std::uint32_t>(_next);
     out.has_ack = true;
     out.ack = _peer_isn + 1 + static_cast<std::uint32_t>(_received);
+    out.ece = _echo;
+    add_sack(out);
     show_window(out);
     _out.push_back(write_frame(out, _set.checksums));
     _unacked_segments = 0;
@@ -203,7 +245,7 @@ void model_host::acknowledge() {
 }
 
 bool model_host::wants_fin() const {
-    return _set.closes_when_sent || (_fin_read && _read >= _set.receive_total);
+    return _closing || _set.closes_when_sent || (_fin_read && _read >= _set.receive_total);
 }
 
 void model_host::transmit(std::uint64_t at, std::uint64_t count, bool fin) {
@@ -214,8 +256,13 @@ void model_host::transmit(std::uint64_t at, std::uint64_t count, bool fin) {
     out.fin = fin;
     out.psh = at + count == _set.send_total;
     out.data.resize(count);
-    for (std::uint64_t i = 0; i < count; ++i) out.data[i] = pattern(_set.stream, at + i);
+    fill_pattern(out.data.data(), count, _set.stream, at);
     out.gso_size = std::min(_set.mss, _peer_mss);
+    out.ece = _echo;
+    if (_ecn && count > 0 && at >= _highest) {
+        out.ecn = 2;
+        out.cwr = std::exchange(_cwr, false);
+    }
     show_window(out);
     _out.push_back(write_frame(out, _set.checksums));
     _highest = std::max(_highest, at + count + (fin ? 1 : 0));
@@ -236,9 +283,12 @@ void model_host::retransmit_first(micros now) {
 void model_host::output(micros now) {
     if (_delayed_at == 0) _delayed_at = now + 40'000;
     if (_state != state::open) return;
+    repair_holes(now);
     const std::uint64_t one = std::min(_set.mss, _peer_mss);
     for (;;) {
-        const std::uint64_t edge = std::min(_allowed, _una + std::max(_cwnd, one));
+        // With SACK, what the peer has or what is lost is not in the network.
+        const std::uint64_t gone = _sack ? _next - _una - std::min(_next - _una, pipe()) : 0;
+        const std::uint64_t edge = std::min(_allowed, _una + gone + std::max(_cwnd, one));
         const std::uint64_t left = _set.send_total - std::min(_next, _set.send_total);
         std::uint64_t count = _next < edge ? std::min(edge - _next, left) : 0;
         count = std::min(count, one * _set.superframe_segments);
@@ -268,8 +318,16 @@ void model_host::on_timer(micros now) {
     if (_next > _una) {
         _threshold = std::max<std::uint64_t>((_next - _una) / 2, 2ull * _set.mss);
         _cwnd = _set.mss;
+        if (_sack && _allowed > _una) {
+            _recover = _lost_upto = _next;
+            _repaired = _una;
+            output(now);
+            _rto_at = now + _rto;
+            return;
+        }
         _recover = 0;
         _next = _una;
+        _sacked.clear();
         output(now);
         if (_next > _una) return;
     }
@@ -290,6 +348,11 @@ void model_host::on_timer(micros now) {
     }
 }
 
+void model_host::close(micros now) {
+    _closing = true;
+    output(now);
+}
+
 micros model_host::deadline() const {
     return std::min(_rto_at, _delayed_at);
 }
@@ -300,9 +363,7 @@ void model_host::read(std::uint64_t count, micros now) {
         auto first = _ready.begin();
         demand(first->first == _read, "a gap in what was received");
         const std::uint64_t part = std::min<std::uint64_t>(count, first->second.size());
-        for (std::uint64_t i = 0; i < part; ++i) {
-            demand(first->second[i] == pattern(_set.receive_stream, _read + i), "a wrong byte");
-        }
+        demand(is_pattern(first->second.data(), part, _set.receive_stream, _read), "a wrong byte");
         if (part < first->second.size()) {
             bytes rest(first->second.begin() + static_cast<std::ptrdiff_t>(part),
                        first->second.end());

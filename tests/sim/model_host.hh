@@ -1,8 +1,9 @@
 // A model of the host behind the TUN: a plain TCP that opens the connection, sends, reads and
 // closes. Written for clarity and strictness, not speed: 64-bit stream offsets instead of sequence
-// numbers (converted at the wire only), go-back-N, maps. It throws when the peer breaks a rule that
-// a host can see: a window that moves back, data beyond the window it showed, an ACK of what was
-// never sent.
+// numbers (converted at the wire only), maps; go-back-N without SACK, holes only with it (RFC
+// 6675). It throws when the peer breaks a rule that a host can see: a window that moves back, data
+// beyond the window it showed, an ACK of what was never sent, SACK blocks that make no sense, ECN
+// where none was agreed on.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,9 @@ struct host_settings {
     std::uint32_t receive_buffer = 65536;
     std::uint32_t superframe_segments = 1;  // how many segments leave as one frame
     bool delays_acks = true;
+    bool sacks = true;          // offers SACK, and uses it when agreed on
+    bool tells_doubles = true;  // D-SACK
+    bool ecn = false;
     checksum checksums = checksum::complete;
     probe_style probes = probe_style::one_byte;
     std::uint64_t send_total = 0;
@@ -47,6 +51,11 @@ class model_host {
     // The application reads up to `count` bytes that have arrived; they are checked on the way.
     void read(std::uint64_t count, micros now);
     void reset(micros now);
+    // No matter what closes_when_sent says: FIN after the last byte.
+    void close(micros now);
+    // A part of what was sent, sent again with other borders: [from, upto) as stream offsets,
+    // bounded to what is lawful. Nothing when there is nothing.
+    void repeat(std::uint64_t from, std::uint64_t upto);
 
     // Frames since the last call, in order.
     std::vector<bytes> take_output() { return std::move(_out); }
@@ -61,6 +70,11 @@ class model_host {
     // The highest sequence number, as an offset, that this host ever allowed.
     std::uint64_t right_edge() const { return _edge; }
     std::uint64_t sent_highest() const { return _highest; }
+    std::uint64_t sent_una() const { return _una; }
+    // Payload that came although this host had it and had said so.
+    std::uint64_t needless_bytes() const { return _needless; }
+    std::uint64_t received_segments() const { return _segments_in; }
+    bool agreed_on_sack() const { return _sack; }
 
   private:
     enum class state { closed, syn_sent, open, dead };
@@ -71,6 +85,15 @@ class model_host {
     void on_data(const segment& in, micros now);
     void output(micros now);
     void retransmit_first(micros now);
+    // Bytes of [from, upto) that the peer is not known to have.
+    std::uint64_t unsacked(std::uint64_t from, std::uint64_t upto) const;
+    void take_sack(const segment& in, std::uint64_t ack);
+    void on_evidence(micros now);
+    void repair_holes(micros now);
+    std::uint64_t pipe() const;
+    std::uint64_t segment_bytes() const;
+    void add_sack(segment& out);
+    bool holds(std::uint64_t from, std::uint64_t upto) const;
     void transmit(std::uint64_t at, std::uint64_t count, bool fin);
     void acknowledge();
     segment blank() const;
@@ -93,11 +116,21 @@ class model_host {
     std::uint64_t _recover = 0;
     micros _rto = 300'000, _rto_at = never;
     bool _fin_acked = false;
+    bool _closing = false;
+    bool _sack = false, _ecn = false;
+    std::map<std::uint64_t, std::uint64_t> _sacked;  // start to end, apart from each other
+    std::uint64_t _repaired = 0;                     // holes below are sent again
+    std::uint64_t _lost_upto = 0;                    // and those below count as lost
+    bool _cwr = false, _echo = false;
+    std::uint64_t _reduced_upto = 0;
 
     std::uint32_t _peer_isn = 0;
     std::uint64_t _received = 0, _read = 0, _edge = 0, _shown = 0;
     std::map<std::uint64_t, bytes> _ahead;
     std::map<std::uint64_t, bytes> _ready;
+    std::vector<std::uint64_t> _arrivals;  // starts of what lies ahead, the latest first
+    std::uint64_t _double_start = 0, _double_end = 0;
+    std::uint64_t _needless = 0, _segments_in = 0;
     std::uint64_t _peer_fin = ~0ull;
     bool _fin_read = false;
     unsigned _unacked_segments = 0;

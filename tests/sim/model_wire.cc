@@ -70,6 +70,16 @@ void read_options(const bytes& frame, std::size_t at, std::size_t end, segment& 
             demand(length == 3 && out.syn, "window scale option");
             out.shift = frame[at + 2];
         }
+        if (frame[at] == 4) {
+            demand(length == 2 && out.syn, "SACK-permitted option");
+            out.sack_permitted = true;
+        }
+        if (frame[at] == 5) {
+            demand(length >= 10 && length % 8 == 2 && !out.syn, "SACK option");
+            for (std::size_t block = at + 2; block < at + length; block += 8) {
+                out.sack.emplace_back(get32(frame, block), get32(frame, block + 4));
+            }
+        }
         at += length;
     }
 }
@@ -108,6 +118,9 @@ segment read_frame(const bytes& frame) {
     out.rst = flags & 4;
     out.psh = flags & 8;
     out.has_ack = flags & 16;
+    out.ece = flags & 64;
+    out.cwr = flags & 128;
+    out.ecn = frame[virtio + 1] & 3;
     out.window = static_cast<std::uint16_t>(get16(frame, tcp + 14));
     read_options(frame, tcp + 20, tcp + header, out);
     out.data.assign(frame.begin() + static_cast<std::ptrdiff_t>(tcp + header), frame.end());
@@ -130,11 +143,22 @@ bytes write_frame(const segment& what, checksum mode) {
     if (what.shift >= 0) {
         options.insert(options.end(), {3, 3, static_cast<std::uint8_t>(what.shift)});
     }
+    if (what.sack_permitted) options.insert(options.end(), {1, 1, 4, 2});
+    if (!what.sack.empty()) {
+        options.insert(options.end(),
+                       {1, 1, 5, static_cast<std::uint8_t>(2 + 8 * what.sack.size())});
+        for (const auto& [start, end] : what.sack) {
+            options.resize(options.size() + 8);
+            put32(options, options.size() - 8, start);
+            put32(options, options.size() - 4, end);
+        }
+    }
     while (options.size() % 4 != 0) options.push_back(what.syn ? 1 : 0);
     const std::size_t tcp = virtio + 20;
     const std::size_t header = 20 + options.size();
     bytes out(tcp + header + what.data.size());
     out[virtio] = 0x45;
+    out[virtio + 1] = static_cast<std::uint8_t>(what.ecn);
     put16(out, virtio + 2, static_cast<unsigned>(out.size() - virtio));
     put16(out, virtio + 4, what.seq & 0xffff);
     out[virtio + 8] = 61;
@@ -147,9 +171,9 @@ bytes write_frame(const segment& what, checksum mode) {
     put32(out, tcp + 4, what.seq);
     put32(out, tcp + 8, what.has_ack ? what.ack : 0);
     out[tcp + 12] = static_cast<std::uint8_t>(header / 4 << 4);
-    out[tcp + 13] =
-        static_cast<std::uint8_t>((what.fin ? 1 : 0) | (what.syn ? 2 : 0) | (what.rst ? 4 : 0) |
-                                  (what.psh ? 8 : 0) | (what.has_ack ? 16 : 0));
+    out[tcp + 13] = static_cast<std::uint8_t>(
+        (what.fin ? 1 : 0) | (what.syn ? 2 : 0) | (what.rst ? 4 : 0) | (what.psh ? 8 : 0) |
+        (what.has_ack ? 16 : 0) | (what.ece ? 64 : 0) | (what.cwr ? 128 : 0));
     put16(out, tcp + 14, what.window);
     std::copy(options.begin(), options.end(), out.begin() + static_cast<std::ptrdiff_t>(tcp + 20));
     std::copy(what.data.begin(), what.data.end(),
@@ -189,9 +213,17 @@ std::vector<bytes> cut_superframe(const bytes& frame) {
         part.fin = whole.fin && end == whole.data.size();
         part.psh = whole.psh && end == whole.data.size();
         part.gso_size = 0;
+        part.cwr = whole.cwr && at == 0;
         out.push_back(write_frame(part, checksum::complete));
     }
     return out;
+}
+
+void mark_congestion(bytes& frame) {
+    if ((frame[virtio + 1] & 3) != 2) return;
+    frame[virtio + 1] |= 3;
+    put16(frame, virtio + 10, 0);
+    put16(frame, virtio + 10, ~fold(sum16(frame, virtio, 20)) & 0xffff);
 }
 
 std::string describe(const segment& what) {
@@ -201,7 +233,15 @@ std::string describe(const segment& what) {
                   what.psh ? "P" : "", what.has_ack ? "." : "", what.seq, what.ack,
                   static_cast<unsigned>(what.window), what.data.size(),
                   what.gso_size ? " super" : "");
-    return line;
+    std::string text = line;
+    for (const auto& [start, end] : what.sack) {
+        std::snprintf(line, sizeof line, " sack %u-%u", start, end);
+        text += line;
+    }
+    if (what.ece) text += " ece";
+    if (what.cwr) text += " cwr";
+    if (what.ecn == 3) text += " ce";
+    return text;
 }
 
 }  // namespace sim

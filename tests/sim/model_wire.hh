@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sim {
@@ -22,9 +23,13 @@ struct segment {
     std::uint32_t seq = 0;
     std::uint32_t ack = 0;
     bool fin = false, syn = false, rst = false, psh = false, has_ack = false;
+    bool ece = false, cwr = false;
+    unsigned ecn = 0;  // of the IP header: 0 not capable, 2 ECT(0), 3 CE
     std::uint16_t window = 0;
     int mss = -1;    // -1: option absent
     int shift = -1;  // -1: option absent
+    bool sack_permitted = false;
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> sack;
     std::uint16_t gso_size = 0;
     bytes data;
 };
@@ -38,6 +43,9 @@ bytes write_frame(const segment& what, checksum mode);
 
 // What a device without offloads would have sent in its place: one frame a segment.
 std::vector<bytes> cut_superframe(const bytes& frame);
+
+// A router's congestion mark on a frame that is ECN-capable; others stay as they are.
+void mark_congestion(bytes& frame);
 
 std::string describe(const segment& what);
 

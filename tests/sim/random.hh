@@ -30,9 +30,29 @@ class random {
 };
 
 // What a stream carries: every byte follows from stream and offset, so any byte can be checked
-// alone.
+// alone. Eight of them come from one number.
+inline std::uint64_t pattern_word(std::uint64_t stream, std::uint64_t word) {
+    return mix(stream * 0x100000001b3 + word);
+}
 inline std::uint8_t pattern(std::uint64_t stream, std::uint64_t offset) {
-    return static_cast<std::uint8_t>(mix(stream * 0x100000001b3 + offset / 8) >> (offset % 8 * 8));
+    return static_cast<std::uint8_t>(pattern_word(stream, offset / 8) >> (offset % 8 * 8));
+}
+inline void fill_pattern(std::uint8_t* out, std::uint64_t count, std::uint64_t stream,
+                         std::uint64_t offset) {
+    std::uint64_t word = 0;
+    for (std::uint64_t i = 0; i < count; ++i, ++offset) {
+        if (i == 0 || offset % 8 == 0) word = pattern_word(stream, offset / 8);
+        out[i] = static_cast<std::uint8_t>(word >> (offset % 8 * 8));
+    }
+}
+inline bool is_pattern(const std::uint8_t* in, std::uint64_t count, std::uint64_t stream,
+                       std::uint64_t offset) {
+    std::uint64_t word = 0;
+    for (std::uint64_t i = 0; i < count; ++i, ++offset) {
+        if (i == 0 || offset % 8 == 0) word = pattern_word(stream, offset / 8);
+        if (in[i] != static_cast<std::uint8_t>(word >> (offset % 8 * 8))) return false;
+    }
+    return true;
 }
 
 }  // namespace sim

@@ -2,13 +2,16 @@
 // simulate --seeds A..B            many, each a different mix of faults; every 16th is run twice
 // and
 //                                  must leave the same trace
+// simulate --paths               goodput over fixed paths, as a table
 // Exit status 0 when all passed. The last line is "simulate: N passed, N failed".
 #include <charconv>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
+#include "tests/sim/paths.hh"
 #include "tests/sim/world.hh"
 
 namespace {
@@ -20,18 +23,33 @@ bool read_number(std::string_view text, std::uint64_t& out) {
 }
 
 int usage() {
-    std::fputs("usage: simulate --seed N [--trace] | --seeds A..B\n", stderr);
+    std::fputs("usage: simulate --seed N [--trace] | --seeds A..B | --paths\n", stderr);
     return 2;
 }
 
 void print(std::uint64_t seed, const sim::run_result& result) {
-    std::printf("seed %" PRIu64 ": %s, trace %016" PRIx64 ", %" PRIu64 " events, %.3f s, %" PRIu64
-                " timeouts, %" PRIu64 " fast retransmits, %" PRIu64 " out of order, %" PRIu64
-                " probes%s%s\n",
-                seed, result.passed ? "passed" : "FAILED", result.trace, result.events,
-                static_cast<double>(result.virtual_us) / 1e6, result.timeouts,
+    std::printf("seed %" PRIu64 " (%s): %s, trace %016" PRIx64 ", %" PRIu64
+                " events, %.3f s, %" PRIu64 " timeouts, %" PRIu64 " fast retransmits, %" PRIu64
+                " out of order, %" PRIu64 " probes%s%s\n",
+                seed, result.kind.c_str(), result.passed ? "passed" : "FAILED", result.trace,
+                result.events, static_cast<double>(result.virtual_us) / 1e6, result.timeouts,
                 result.fast_retransmits, result.out_of_order, result.window_probes,
                 result.passed ? "" : ": ", result.failure.c_str());
+}
+
+int paths() {
+    std::uint64_t failed = 0;
+    const std::vector<sim::path_result> results = sim::run_paths();
+    std::printf("%-48s %9s %9s %9s %9s\n", "goodput towards the host, Mbit/s", "bound", "SACK",
+                "no SACK", "needless");
+    for (const sim::path_result& one : results) {
+        std::printf("%-48s %9.1f %9.1f %9.1f %8.2f%%%s\n", one.name.c_str(), one.bound_mbit,
+                    one.sack_mbit, one.no_sack_mbit, one.needless * 100,
+                    one.passed ? "" : "  FAILED: far too slow");
+        if (!one.passed) ++failed;
+    }
+    std::printf("simulate: %zu passed, %" PRIu64 " failed\n", results.size() - failed, failed);
+    return failed == 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -44,7 +62,9 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         const std::string_view flag = argv[i];
         const std::string_view value = i + 1 < argc ? argv[i + 1] : "";
-        if (flag == "--trace") {
+        if (flag == "--paths") {
+            return paths();
+        } else if (flag == "--trace") {
             trace = sim::tracing::on;
         } else if (flag == "--seed" && read_number(value, first)) {
             last = first;

@@ -6,96 +6,22 @@
 #include <stdexcept>
 #include <vector>
 
-#include "tests/sim/gateway.hh"
-#include "tests/sim/model_host.hh"
-#include "tests/sim/random.hh"
+#include "tests/sim/link.hh"
+#include "tests/sim/mischief.hh"
+#include "tests/sim/scenario.hh"
 
 namespace sim {
 namespace {
 
 constexpr std::uint64_t second = 1'000'000;
-// No seed needs more: the worst lose a tenth of all frames and stall for seconds.
-constexpr std::uint64_t longest_life = 1800 * second;
+// No seed needs more: the worst lose every fifth frame, stall for seconds, or lose their host and
+// wait for keep-alives to tell.
+constexpr std::uint64_t longest_life = 4 * 3600 * second;
 constexpr std::uint64_t most_events = 3'000'000;
-
-enum class ending { host_first, tunnel_first, together, host_resets, tunnel_aborts };
-
-// What the seed decides before the first frame.
-struct scenario {
-    host_settings host;
-    gateway_settings gate;
-    ending end = ending::host_first;
-    std::uint32_t loss = 0, duplicates = 0, corruption = 0;  // per million frames
-    std::uint64_t delay = 0, jitter = 0, turn = 0, dial = 0;
-    std::uint32_t cuts = 0;  // superframes that the link cuts up, per million
-    std::uint64_t read_size = 0, read_pause = 0, sink_size = 0, sink_pause = 0;
-    std::uint64_t source_size = 0, source_pause = 0;
-    std::uint32_t stalls = 0;  // of either reader, per million reads
-    std::uint64_t longest_stall = 0;
-};
-
-template <class T, std::size_t N>
-T pick(random& r, const T (&choices)[N]) {
-    return choices[r.between(0, N - 1)];
-}
-
-scenario draw(random& r, std::uint64_t seed) {
-    scenario s;
-    s.end = static_cast<ending>(r.between(0, 4));
-    s.loss = pick(r, {0u, 0u, 1000u, 5000u, 20'000u, 50'000u, 100'000u});
-    s.duplicates = pick(r, {0u, 0u, 2000u, 30'000u});
-    s.corruption = pick(r, {0u, 0u, 0u, 5000u});
-    s.delay = pick(r, {20ull, 500ull, 5000ull, 50'000ull});
-    s.jitter = r.coin() ? 0 : s.delay * r.between(1, 30) / 10;
-    s.turn = r.between(0, 300);
-    s.dial = r.between(0, 500'000);
-    s.cuts = pick(r, {0u, 500'000u, 1'000'000u});
-
-    host_settings& host = s.host;
-    host.here = {0x0a090002, static_cast<std::uint16_t>(r.between(1024, 65535))};
-    host.there = {0xc0000207, static_cast<std::uint16_t>(r.between(1, 65535))};
-    // Half of the seeds wrap within the transfer, on either side.
-    host.isn = static_cast<std::uint32_t>(r.next());
-    if (r.coin()) host.isn = 0xffffffff - static_cast<std::uint32_t>(r.between(0, 250'000));
-    host.mss = pick(r, {std::uint16_t{1460}, std::uint16_t{1460}, std::uint16_t{1360},
-                        std::uint16_t{536}, std::uint16_t{8960}});
-    host.shift = pick(r, {-1, 0, 2, 7, 9});
-    host.receive_buffer =
-        static_cast<std::uint32_t>(pick(r, {4096u, 20'000u, 65'535u, 200'000u, 1'000'000u}));
-    host.superframe_segments = std::max<std::uint32_t>(
-        1, std::min<std::uint32_t>(pick(r, {1u, 1u, 4u, 44u}), 65'000u / host.mss));
-    host.delays_acks = r.coin();
-    host.checksums = r.coin() ? checksum::complete : checksum::offloaded;
-    host.probes = r.coin() ? probe_style::one_byte : probe_style::below_window;
-    host.send_total = r.between(256 * 1024, 400 * 1024);
-    host.stream = seed * 2;
-    host.receive_total = r.between(256 * 1024, 400 * 1024);
-    host.receive_stream = seed * 2 + 1;
-    host.closes_when_sent = s.end == ending::host_first || s.end == ending::together;
-
-    gateway_settings& gate = s.gate;
-    gate.receive_total = host.send_total;
-    gate.receive_stream = host.stream;
-    gate.send_total = host.receive_total;
-    gate.send_stream = host.receive_stream;
-    gate.closes_when_sent = s.end == ending::tunnel_first || s.end == ending::together;
-    gate.far_window = pick(r, {1000ull, 16'384ull, 100'000ull, 2'097'152ull});
-    gate.near_window = pick(r, {5000ull, 65'536ull, 2'097'152ull});
-    gate.largest_slice = static_cast<std::uint32_t>(pick(r, {100u, 5000u, 32'768u, 65'536u}));
-    gate.refuse_per_million = pick(r, {0u, 0u, 20'000u});
-    gate.tcp.mtu = pick(r, {std::uint16_t{1500}, std::uint16_t{9000}});
-    gate.tcp.isn_key = {r.next(), r.next()};
-
-    s.read_size = r.between(100, 200'000);
-    s.read_pause = r.between(50, 3000);
-    s.sink_size = r.between(500, 200'000);
-    s.sink_pause = r.between(50, 3000);
-    s.source_size = r.between(500, 130'000);
-    s.source_pause = r.between(20, 2000);
-    s.stalls = pick(r, {0u, 1000u, 20'000u});
-    s.longest_stall = pick(r, {20'000ull, 500'000ull, 3'000'000ull});
-    return s;
-}
+// He may have talked himself into a corner; by then he has had all the harm he can do.
+constexpr std::uint64_t optimist_until = 220 * second;
+// An idle reader or source looks again twice as late each time, up to here.
+constexpr std::uint64_t longest_pause = 50'000;
 
 enum class happening : std::uint8_t {
     frame_to_gateway,
@@ -123,13 +49,22 @@ struct event {
     }
 };
 
+// Frames to the host go through a reader that takes none with a wrong checksum, as a kernel would;
+// dropping them there is loss, of which there is enough.
+link_settings intact(link_settings settings) {
+    settings.corruption = 0;
+    return settings;
+}
+
 class world {
   public:
     world(std::uint64_t seed, tracing trace)
         : _random(seed),
-          _scenario(draw(_random, seed)),
+          _scenario(draw_scenario(_random, seed)),
           _host(_scenario.host),
           _gateway(_scenario.gate, _random.next()),
+          _links{link(_scenario.link), link(intact(_scenario.link))},
+          _mischief(_random.next()),
           _tracing(trace) {}
 
     run_result live();
@@ -142,12 +77,16 @@ class world {
     void record(const event& e);
     bool is_over() const;
     void end_by_force();
-    std::uint64_t pause(std::uint64_t usual);
+    void poll(happening what, std::uint64_t usual, bool moved);
+    void maybe_vanish();
+    void conclude();
 
     random _random;
     scenario _scenario;
     model_host _host;
     gateway _gateway;
+    link _links[2];  // to the gateway, to the host
+    mischief _mischief;
     tracing _tracing;
     std::priority_queue<event> _events;
     std::uint64_t _now = 100 * second;
@@ -155,52 +94,57 @@ class world {
     std::uint64_t _trace = 0xcbf29ce484222325;
     std::uint64_t _host_timer = never;
     std::uint64_t _gateway_timer = never;
-    bool _turn_due = false, _dialling = false, _forced = false;
+    bool _turn_due = false, _dialling = false, _forced = false, _dark = false;
+    unsigned _idle[3] = {};  // polls in a row that moved nothing
 };
 
 void world::add(std::uint64_t after, happening what, bytes frame) {
     _events.push({_now + after, _order++, what, std::move(frame)});
 }
 
-std::uint64_t world::pause(std::uint64_t usual) {
-    if (_random.chance(_scenario.stalls)) return _random.between(1, _scenario.longest_stall);
-    return usual;
+// The next look of a reader or the source.
+void world::poll(happening what, std::uint64_t usual, bool moved) {
+    unsigned& idle =
+        _idle[static_cast<std::size_t>(what) - static_cast<std::size_t>(happening::host_reads)];
+    idle = moved ? 0 : std::min(idle + 1, 12u);
+    std::uint64_t after = usual;
+    if (idle > 0) after = std::max(usual, std::min(usual << idle, longest_pause));
+    if (_dark) after = second;
+    if (_random.chance(_scenario.stalls)) after = _random.between(1, _scenario.longest_stall);
+    add(after, what);
 }
 
 void world::send_over_link(bytes frame, happening where) {
-    std::vector<bytes> frames;
-    if (_random.chance(_scenario.cuts)) {
-        frames = cut_superframe(frame);
-    } else {
-        frames.push_back(std::move(frame));
+    if (_dark) return;
+    const bool up = where == happening::frame_to_gateway;
+    for (link::arrival& one : _links[up ? 0 : 1].carry(std::move(frame), _random)) {
+        add(one.after, where, std::move(one.frame));
     }
-    for (bytes& one : frames) {
-        if (_random.chance(_scenario.loss)) continue;
-        const unsigned copies = _random.chance(_scenario.duplicates) ? 2 : 1;
-        for (unsigned i = 0; i < copies; ++i) {
-            bytes copy = one;
-            // Only a full checksum finds a flipped bit; offloaded frames never left a machine.
-            if (where == happening::frame_to_gateway && (copy[0] & 1) == 0 &&
-                _random.chance(_scenario.corruption)) {
-                copy[_random.between(10, copy.size() - 1)] ^=
-                    static_cast<std::uint8_t>(1u << _random.between(0, 7));
-            }
-            const std::uint64_t late = _scenario.jitter > 0 && _random.chance(200'000)
-                                           ? _random.between(0, _scenario.jitter)
-                                           : 0;
-            add(_scenario.delay + late, where, std::move(copy));
-        }
-    }
+}
+
+// The host is gone from one moment to the next, at a point of the transfer.
+void world::maybe_vanish() {
+    if (_scenario.end != ending::host_vanishes || _dark) return;
+    _dark = _gateway.delivered() + _gateway.acked_total() >= _scenario.vanishes_after;
 }
 
 // What both ends want after an event: frames on the link, timers, a turn.
 void world::collect() {
-    _gateway.set_host_edge(_host.right_edge());
-    for (bytes& frame : _host.take_output()) {
-        send_over_link(std::move(frame), happening::frame_to_gateway);
-    }
+    maybe_vanish();
+    const bool optimist = _scenario.host_is == conduct::optimist;
+    _gateway.set_host_edge(optimist ? ~0ull : _host.right_edge());
     for (bytes& frame : _gateway.take_output()) {
+        if (optimist) _mischief.watch(frame);
         send_over_link(std::move(frame), happening::frame_to_host);
+    }
+    for (bytes& frame : _host.take_output()) {
+        if (optimist) _mischief.acknowledge_everything(frame);
+        if (_scenario.host_is == conduct::mischievous) {
+            for (bytes& forged : _mischief.forge(frame, _host)) {
+                send_over_link(std::move(forged), happening::frame_to_gateway);
+            }
+        }
+        send_over_link(std::move(frame), happening::frame_to_gateway);
     }
     if (_host.deadline() < _host_timer) {
         _host_timer = _host.deadline();
@@ -223,7 +167,12 @@ void world::collect() {
 void world::step(event& e) {
     switch (e.what) {
         case happening::frame_to_gateway: _gateway.on_frame(e.frame, _now); break;
-        case happening::frame_to_host: _host.on_frame(e.frame, _now); break;
+        case happening::frame_to_host: try { _host.on_frame(e.frame, _now);
+            } catch (const std::exception&) {
+                // Who acknowledges what never came has no right to complain.
+                if (_scenario.host_is != conduct::optimist) throw;
+            }
+            break;
         case happening::gateway_timer:
             if (e.at != _gateway_timer) break;  // an earlier one took its place
             _gateway_timer = never;
@@ -239,20 +188,21 @@ void world::step(event& e) {
             _gateway.flush(_now);
             break;
         case happening::dialled: _gateway.accept(_now); break;
-        case happening::host_reads:
+        case happening::host_reads: {
+            const std::uint64_t before = _host.read_total();
             _host.read(_random.between(1, _scenario.read_size), _now);
-            add(pause(_scenario.read_pause), happening::host_reads);
+            poll(e.what, _scenario.read_pause, _host.read_total() > before);
             break;
-        case happening::far_consumes:
+        }
+        case happening::far_consumes: {
+            const bool moves = _gateway.holds_delivered();
             _gateway.consume(_random.between(1, _scenario.sink_size), _now);
-            add(pause(_scenario.sink_pause), happening::far_consumes);
+            poll(e.what, _scenario.sink_pause, moves);
             break;
+        }
         case happening::far_produces: {
-            const bool moved = _gateway.produce(_random.between(1, _scenario.source_size), _now);
-            // An idle source looks again later, or the clock of a slow seed would tick for nothing.
-            const std::uint64_t usual =
-                moved ? _scenario.source_pause : 20 * _scenario.source_pause;
-            if (!_gateway.produced_everything()) add(pause(usual), happening::far_produces);
+            const bool moves = _gateway.produce(_random.between(1, _scenario.source_size), _now);
+            if (!_gateway.produced_everything()) poll(e.what, _scenario.source_pause, moves);
             break;
         }
     }
@@ -277,10 +227,10 @@ void world::record(const event& e) {
                 names[static_cast<std::size_t>(e.what)], what.c_str());
 }
 
-// The two endings by force begin when all bytes are through.
+// These endings begin when all bytes are through.
 void world::end_by_force() {
-    if (_forced || !_gateway.transferred() || !_host.sent_everything() ||
-        _host.read_total() < _scenario.host.receive_total) {
+    if (_forced || _scenario.host_is == conduct::optimist || !_gateway.transferred() ||
+        !_host.sent_everything() || _host.read_total() < _scenario.host.receive_total) {
         return;
     }
     if (_scenario.end == ending::host_resets) {
@@ -289,18 +239,42 @@ void world::end_by_force() {
     } else if (_scenario.end == ending::tunnel_aborts) {
         _forced = true;
         _gateway.abort();
+    } else if (_scenario.end == ending::at_once) {
+        _forced = true;
+        _host.close(_now);
+        _gateway.close(_now);
     }
 }
 
 bool world::is_over() const {
+    if (_scenario.host_is == conduct::optimist) {
+        return _gateway.closed() || _gateway.transferred() || _now > optimist_until;
+    }
     switch (_scenario.end) {
         // A reset that was lost is not repeated by a dead host.
         case ending::host_resets: return _forced;
         case ending::tunnel_aborts: return _forced;
+        case ending::host_vanishes: return _gateway.closed();
         default: break;
     }
     if (!_gateway.closed() || !_gateway.transferred()) return false;
     return _host.is_done() || _host.was_reset();
+}
+
+void world::conclude() {
+    using burin::tun::tcp_close;
+    const bool may_be_open =
+        _scenario.end == ending::host_resets || _scenario.host_is == conduct::optimist;
+    if (may_be_open && !_gateway.closed()) {
+        _gateway.abort();
+        return;
+    }
+    if (_scenario.host_is == conduct::optimist) return;
+    bool right =
+        _gateway.was_closed(tcp_close::finished) || _gateway.was_closed(tcp_close::reset_by_host);
+    if (_scenario.end == ending::tunnel_aborts) right = true;
+    if (_scenario.end == ending::host_vanishes) right = _gateway.was_closed(tcp_close::timed_out);
+    if (!right) throw std::runtime_error("closed for the wrong reason");
 }
 
 run_result world::live() {
@@ -315,7 +289,7 @@ run_result world::live() {
         while (!is_over()) {
             if (_now - start > longest_life) throw std::runtime_error("no end: virtual time is up");
             if (++result.events > most_events) throw std::runtime_error("no end: too many events");
-            event e = _events.top();
+            event e = std::move(const_cast<event&>(_events.top()));  // it leaves at once
             _events.pop();
             _now = e.at;
             record(e);
@@ -323,13 +297,7 @@ run_result world::live() {
             end_by_force();
             collect();
         }
-        if (_scenario.end == ending::host_resets && !_gateway.closed()) {
-            _gateway.abort();
-        } else if (_scenario.end != ending::tunnel_aborts &&
-                   !_gateway.was_closed(burin::tun::tcp_close::finished) &&
-                   !_gateway.was_closed(burin::tun::tcp_close::reset_by_host)) {
-            throw std::runtime_error("closed for the wrong reason");
-        }
+        conclude();
         _gateway.bury();
         result.passed = true;
     } catch (const std::exception& error) {
@@ -340,7 +308,9 @@ run_result world::live() {
     result.fast_retransmits = statistics.fast_retransmits;
     result.out_of_order = statistics.out_of_order_segments;
     result.window_probes = statistics.window_probes;
+    result.tail_probes = statistics.tail_probes;
     result.trace = _trace;
+    result.kind = to_text(_scenario);
     result.virtual_us = _now - start;
     return result;
 }

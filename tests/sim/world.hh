@@ -12,6 +12,7 @@ enum class tracing { off, on };
 struct run_result {
     bool passed = false;
     std::string failure;      // what broke, when not passed
+    std::string kind;         // the host's conduct and how it ends
     std::uint64_t trace = 0;  // hash of every event
     std::uint64_t events = 0;
     std::uint64_t virtual_us = 0;
@@ -19,6 +20,7 @@ struct run_result {
     std::uint64_t fast_retransmits = 0;
     std::uint64_t out_of_order = 0;
     std::uint64_t window_probes = 0;
+    std::uint64_t tail_probes = 0;
 };
 
 // With tracing on, prints each event on standard output.
