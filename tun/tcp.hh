@@ -31,6 +31,7 @@
 #include <span>
 #include <string_view>
 
+#include "tun/clock.hh"
 #include "tun/frame.hh"
 #include "tun/payload_pool.hh"
 #include "tun/sequence.hh"
@@ -42,10 +43,6 @@
 #include "tun/tcp_send_queue.hh"
 
 namespace burin::tun {
-
-// Any clock that only goes forward, in microseconds; the caller reads it once a turn.
-using time_us = std::uint64_t;
-inline constexpr time_us never_us = ~time_us{0};
 
 class tcp_flow;
 
@@ -224,7 +221,10 @@ class tcp_flow {
     // what is out goes again, without blame on the path's capacity.
     void on_packet_too_big(std::uint32_t mtu) noexcept;
     // RFC 5927 section 4.1: an ICMP error that quotes any other sequence number is forged or stale.
-    bool is_in_flight(sequence quoted) const noexcept { return _una <= quoted && quoted < _next; }
+    bool is_in_flight(sequence quoted) const noexcept {
+        if (_state == tcp_state::syn_received) return quoted == _first;
+        return _una <= quoted && quoted < _next;
+    }
     // The timer asked for by arm().
     void on_timer(time_us now) noexcept;
     // One flow's part of tcp_context::flush(). False: emit() had no room.
@@ -267,6 +267,10 @@ class tcp_flow {
     void want_flush() noexcept;
     void leave_list() noexcept;
     void finish_if_done() noexcept;
+    // Of IP and TCP, without options.
+    std::uint32_t header_bytes() const noexcept {
+        return static_cast<std::uint32_t>(ip_header_bytes(_key) + tcp_header_bytes);
+    }
     sequence send_end() const noexcept { return _una + _queue.bytes(); }  // where the FIN goes
 
     // tcp_timers.cc
@@ -411,8 +415,8 @@ class tcp_flow {
     sequence _first;       // ISS
     flow_key _key;
 };
-// A fifth of it is the scoreboard's own ranges, RACK's times and CUBIC's curve: what it takes to mend
-// a loss without touching the allocator. Ten thousand idle flows are 7 MB.
+// A fifth of it is the scoreboard's own ranges, RACK's times and CUBIC's curve: what it takes to
+// mend a loss without touching the allocator. Ten thousand idle flows are 7 MB.
 static_assert(sizeof(tcp_flow) <= 704);
 
 }  // namespace burin::tun

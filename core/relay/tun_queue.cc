@@ -29,6 +29,12 @@ tun::hash_key random_key() {
     return key;
 }
 
+std::uint32_t random_id() {
+    std::uint32_t id;
+    crypto::fill_random(std::as_writable_bytes(std::span(&id, 1)));
+    return id;
+}
+
 tun_flow& owner(tun::tcp_flow& f) noexcept {
     return *static_cast<tun_flow*>(f.owner());
 }
@@ -44,6 +50,7 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _descriptor(std::move(descriptor)),
       _slots(c.ring, slot_shape),
       _writer(c.ring, _descriptor.number()),
+      _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
       _table(random_key(), settings.most_flows) {
     _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
@@ -80,12 +87,23 @@ void tun_queue::take(bytes_view frame) noexcept {
     tun::parsed_frame parsed;
     const tun::frame_kind kind = tun::parse_frame(frame, parsed);
     ++_counters.kinds[static_cast<std::size_t>(kind)];
-    if (kind != tun::frame_kind::tcp) return;
-    if (!parsed.payload.empty()) {
-        ++_counters.payload_frames;
-        _counters.payload_bytes += frame.size();
+    if (kind == tun::frame_kind::fragment) return take_fragment(parsed);
+    hand_on(kind, parsed);
+}
+
+void tun_queue::hand_on(tun::frame_kind kind, const tun::parsed_frame& frame) noexcept {
+    switch (kind) {
+        case tun::frame_kind::tcp:
+            if (!frame.payload.empty()) {
+                ++_counters.payload_frames;
+                _counters.payload_bytes += frame.packet.size();
+            }
+            return take_tcp(frame);
+        case tun::frame_kind::icmp: return take_icmp(frame);
+        case tun::frame_kind::other_protocol:
+            return _icmp.tell(frame, tun::icmp_error::protocol_unreachable, 0, _frame, time());
+        default: return;  // counted, and dropped
     }
-    take_tcp(parsed);
 }
 
 void tun_queue::take_tcp(const tun::parsed_frame& frame) noexcept {
@@ -130,6 +148,74 @@ void tun_queue::session_ready() noexcept {
         ssh::connection* session = _uplink.session();  // may end with any of these
         if (session == nullptr) return;
         _flows[i]->open(*session);
+    }
+}
+
+// ---- fragments, and ICMP ----
+
+void tun_queue::take_fragment(const tun::parsed_frame& part) noexcept {
+    const bool whole = _fragments.add(part, time());
+    if (whole) {
+        // The slot of the last part has room for all of it.
+        const bytes_view frame = _fragments.take({_frame.data(), _slots.bytes()});
+        tun::parsed_frame parsed;
+        const tun::frame_kind kind = tun::parse_frame(frame, parsed);
+        ++_counters.kinds[static_cast<std::size_t>(kind)];
+        // Fragments carry no ports, so another queue may have the flow: no reset for that.
+        if (kind == tun::frame_kind::tcp && _table.find(parsed.key) == tun::flow_table::none) {
+            ++_counters.unknown_flow;
+        } else {
+            hand_on(kind, parsed);  // a fragment inside a fragment is nobody's
+        }
+    }
+    if (!_fragments_late.armed() && _fragments.deadline() != tun::never_us)
+        timers().arm(_fragments_late, _fragments.deadline());
+}
+
+void tun_queue::on_fragments_late(ring::microseconds_t now) noexcept {
+    // More than an error may quote.
+    std::array<std::byte, 1536> space;
+    bytes_view first;
+    while (_fragments.expire(now, space, first)) {
+        if (first.empty() || _stopping) continue;
+        tun::parsed_frame cause;
+        tun::parse_frame(first, cause);
+        _icmp.tell(cause, tun::icmp_error::reassembly_exceeded, 0, {}, now);
+    }
+    if (_fragments.deadline() != tun::never_us)
+        timers().arm(_fragments_late, _fragments.deadline());
+}
+
+void tun_queue::take_icmp(const tun::parsed_frame& frame) noexcept {
+    if (tun::is_echo_request(frame)) {
+        if (_uplink.session() != nullptr) return _icmp.answer_echo(frame, _frame, time());
+        ++_counters.echoes_unanswered;
+        return;
+    }
+    tun::icmp_report report;
+    if (tun::read_icmp_error(frame, report)) obey(report);
+}
+
+void tun_queue::obey(const tun::icmp_report& report) noexcept {
+    ++_counters.errors_heard;
+    const std::uint32_t index = _table.find(report.key);
+    if (index == tun::flow_table::none || !report.has_seq ||
+        !_flows[index]->tcp().is_in_flight(report.seq)) {
+        ++_counters.errors_strange;
+        return;
+    }
+    tun_flow& f = *_flows[index];
+    switch (report.what) {
+        case tun::icmp_report::kind::too_big:
+            ++_counters.too_big_heard;
+            f.tcp().on_packet_too_big(report.mtu);
+            break;
+        case tun::icmp_report::kind::hard:
+            // An open connection outlives what anybody can forge (RFC 5927 section 5.2); one that
+            // was not yet is refused (RFC 1122 section 4.2.3.9).
+            if (f.tcp().state() == tun::tcp_state::syn_received) f.reset();
+            break;
+        case tun::icmp_report::kind::soft: break;
     }
 }
 
@@ -283,12 +369,26 @@ void tun_queue::report(std::string& into, std::string_view name) const {
         tcp.retransmitted_bytes, tcp.timeouts, tcp.fast_retransmits, tcp.window_probes,
         tcp.duplicate_segments, tcp.out_of_order_segments, tcp.resets_in, tcp.resets_out,
         tcp.challenge_acks, tcp.bad_acks);
+    const tun::icmp_counters& icmp = _icmp.counters();
+    into += fmt::format(
+        "{}: icmp: echo-replies={} echoes-unanswered={} errors-sent={} limited={} unanswerable={} "
+        "errors-heard={} strange={} too-big={}\n",
+        name, icmp.echo_replies, in.echoes_unanswered, icmp.errors, icmp.limited, icmp.unanswerable,
+        in.errors_heard, in.errors_strange, in.too_big_heard);
+    const tun::fragment_counters& parts = _fragments.counters();
+    into += fmt::format(
+        "{}: fragments: taken={} reassembled={} waiting={} bytes={} repeated={} overlapping={} "
+        "malformed={} evicted={} refused={} timed-out={}\n",
+        name, parts.fragments, parts.reassembled, _fragments.datagrams(), _fragments.bytes(),
+        parts.repeated, parts.overlapping, parts.malformed, parts.evicted, parts.refused,
+        parts.timed_out);
     into += fmt::format("{}: dropped: unknown-flow={} too-many-flows={} reassembly={}", name,
                         in.unknown_flow, in.too_many_flows, tcp.reassembly_refused);
-    for (std::size_t kind = 1; kind < in.kinds.size(); ++kind)
-        if (in.kinds[kind] > 0)
-            into +=
-                fmt::format(" {}={}", to_text(static_cast<tun::frame_kind>(kind)), in.kinds[kind]);
+    for (std::size_t number = 1; number < in.kinds.size(); ++number) {
+        const auto kind = static_cast<tun::frame_kind>(number);
+        if (kind == tun::frame_kind::icmp || kind == tun::frame_kind::fragment) continue;
+        if (in.kinds[number] > 0) into += fmt::format(" {}={}", to_text(kind), in.kinds[number]);
+    }
     into += "\n";
     for (const tun_flow* f : _flows)
         if (f != nullptr) into += fmt::format("{}: {}\n", name, f->describe());

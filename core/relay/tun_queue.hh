@@ -3,6 +3,8 @@
 //   a frame -> parse -> flow table -> the flow's terminator (tun_flow.hh); a SYN makes a flow, and
 //   asks the worker's live session for a channel to the SYN's destination. While there is no
 //   session the SYN is held, and refused when none came in time; nothing goes anywhere else.
+//   Fragments are put together first. An echo request is answered here while a session is live, in
+//   the name of its destination; a protocol that cannot be carried gets an ICMP error.
 //   flush(), once a turn, after the sessions': windows of what moved, then each flow's word to its
 //   host, then slots go back to the kernel and the read is armed again.
 //
@@ -24,11 +26,13 @@
 #include "core/relay/context.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_flow.hh"
+#include "core/relay/tun_icmp.hh"
 #include "core/relay/tun_writer.hh"
 #include "ring/budget.hh"
 #include "ring/buffer_group.hh"
 #include "tun/descriptor.hh"
 #include "tun/flow_table.hh"
+#include "tun/fragments.hh"
 #include "tun/frame.hh"
 #include "tun/tcp.hh"
 
@@ -74,7 +78,10 @@ struct tun_queue_counters {
     std::uint64_t flows = 0, held = 0;
     std::uint64_t unknown_flow = 0;  // no flow and no SYN: answered with RST
     std::uint64_t too_many_flows = 0;
-    std::uint64_t slots_copied = 0;  // turns in which payload had to leave its slots
+    std::uint64_t slots_copied = 0;       // turns in which payload had to leave its slots
+    std::uint64_t echoes_unanswered = 0;  // no session was live
+    // ICMP errors of hosts: all, those about no flow or nothing under way, a smaller MTU told.
+    std::uint64_t errors_heard = 0, errors_strange = 0, too_big_heard = 0;
     std::array<std::uint64_t, static_cast<std::size_t>(tun::frame_kind::kinds)> kinds{};
 };
 
@@ -98,6 +105,8 @@ class tun_queue final : private tun::tcp_events {
     const tun_queue_counters& counters() const noexcept { return _counters; }
     const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
+    const tun::icmp_counters& icmp() const noexcept { return _icmp.counters(); }
+    const tun::fragment_store& fragments() const noexcept { return _fragments; }
     // Lines for a person, each begun with `name`.
     void report(std::string& into, std::string_view name) const;
 
@@ -140,7 +149,12 @@ class tun_queue final : private tun::tcp_events {
     void on_read(ring::completion) noexcept;
     void on_cancelled(ring::completion) noexcept;
     void take(bytes_view frame) noexcept;
+    void hand_on(tun::frame_kind, const tun::parsed_frame&) noexcept;
     void take_tcp(const tun::parsed_frame&) noexcept;
+    void take_icmp(const tun::parsed_frame&) noexcept;
+    void take_fragment(const tun::parsed_frame&) noexcept;
+    void obey(const tun::icmp_report&) noexcept;
+    void on_fragments_late(ring::microseconds_t) noexcept;
     // `before`: a flow in TIME_WAIT whose place the SYN takes.
     void open(const tun::parsed_frame& syn, const tun_flow* before) noexcept;
     void forget(tun_flow&) noexcept;
@@ -158,6 +172,9 @@ class tun_queue final : private tun::tcp_events {
     ring::buffer _frame;  // while it is taken in
     tun_blocks _blocks;
     tun_writer _writer;
+    tun_icmp _icmp;
+    tun::fragment_store _fragments;
+    ring::member_timer<&tun_queue::on_fragments_late> _fragments_late{this};
     tun::tcp_context _tcp;
     tun::flow_table _table;
     std::vector<tun_flow*> _flows;  // by index

@@ -34,9 +34,14 @@ class tun_host {
   public:
     static constexpr std::uint16_t mss = 1460;
 
-    tun_host(int device, std::uint16_t port, std::uint16_t to = 80) : _device(device) {
+    tun_host(int device, std::uint16_t port, std::uint16_t to = 80, bool v6 = false)
+        : _device(device) {
         key.source = tun::flow_address::v4(0x0a050002);       // 10.5.0.2
         key.destination = tun::flow_address::v4(0x0a4d0001);  // 10.77.0.1
+        if (v6) {
+            key.source.bytes = {0xfd, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};
+            key.destination.bytes = {0xfd, 0, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+        }
         key.source_port = port;
         key.destination_port = to;
     }
@@ -127,16 +132,16 @@ struct tun_bench : tunnel, tun_uplink {
         ::close(_pair[1]);
     }
 
-    tun_host& host(std::uint16_t port, std::uint16_t to = 80) {
-        hosts.push_back(std::make_unique<tun_host>(_pair[1], port, to));
+    tun_host& host(std::uint16_t port, std::uint16_t to = 80, bool v6 = false) {
+        hosts.push_back(std::make_unique<tun_host>(_pair[1], port, to, v6));
         return *hosts.back();
     }
     // A host with an open connection; the program at the exit is what it reached.
     std::pair<tun_host*, std::unique_ptr<program>> open(std::uint16_t port,
-                                                        std::uint32_t stream = 1) {
+                                                        std::uint32_t stream = 1, bool v6 = false) {
         const auto [far, dialled] = tcp_pair();
         exit->next_descriptor = dialled;
-        tun_host& h = host(port);
+        tun_host& h = host(port, 80, v6);
         h.syn();
         go_until([&] { return h.answered; });
         h.acknowledge();
@@ -197,6 +202,7 @@ struct tun_bench : tunnel, tun_uplink {
     std::unique_ptr<tun_queue> queue;
     std::vector<std::unique_ptr<tun_host>> hosts;
     std::vector<std::string> opened, refused;
+    std::vector<byte_vector> messages;  // ICMP packets and fragments that came out
     unsigned numbers = 0, closed = 0, stopped = 0;
     int lost = 0;
     bool live = true, close_is_eof = false;
@@ -208,8 +214,13 @@ struct tun_bench : tunnel, tun_uplink {
             const ssize_t got = ::recv(_pair[1], space.data(), space.size(), MSG_DONTWAIT);
             if (got <= 0) return;
             tun::parsed_frame frame;
-            REQUIRE(tun::parse_frame(bytes_view(space).first(static_cast<std::size_t>(got)),
-                                     frame) == tun::frame_kind::tcp);
+            const auto whole = bytes_view(space).first(static_cast<std::size_t>(got));
+            const tun::frame_kind kind = tun::parse_frame(whole, frame);
+            if (kind == tun::frame_kind::icmp || kind == tun::frame_kind::fragment) {
+                messages.emplace_back(frame.packet.begin(), frame.packet.end());
+                continue;
+            }
+            REQUIRE(kind == tun::frame_kind::tcp);
             seen_frame seen;
             seen.flags = frame.flags;
             seen.seq = frame.seq.value();

@@ -1,0 +1,249 @@
+"""IPv6 and ICMP through the TUN: the world of test_tun.py with IPv6 addresses beside the others.
+
+    lan fd00:5::2 ---- fd00:5::1 gateway ---- cloud, fd00:77::1 (destinations)
+                       burin0 fd00:9::1/64, route fd00:77::/64
+
+The session itself stays on IPv4.
+"""
+
+import os
+import select
+import socket
+import struct
+import time
+
+import harness
+from harness import Failed, test
+from test_tun import DEVICE, FAR, HOSTS, MIB, World, ip, last_report
+
+FAR6 = "fd00:77::1"
+FARS = {4: FAR, 6: FAR6}
+ECHO = {4: (8, 0), 6: (128, 129)}  # request, reply
+ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+class World6(World):
+    def __init__(self, t):
+        super().__init__(t)
+        with open("/proc/sys/net/ipv6/conf/all/forwarding", "w") as f:
+            f.write("1")
+        ip("-6", "addr", "add", "fd00:5::1/64", "dev", "local", "nodad")
+        self.command("lan", "ip", "-6", "addr", "add", "fd00:5::2/64", "dev", "eth0", "nodad")
+        self.command("lan", "ip", "-6", "route", "add", "default", "via", "fd00:5::1")
+        self.command("cloud", "ip", "-6", "addr", "add", f"{FAR6}/128", "dev", "lo", "nodad")
+
+    def client(self, *flags, **more):
+        process = super().client(*flags, **more)
+        self.t.wait(lambda: DEVICE in ip("-o", "link"), 10, "the device")
+        ip("-6", "addr", "add", "fd00:9::1/64", "dev", DEVICE, "nodad")
+        ip("-6", "route", "add", "fd00:77::/64", "dev", DEVICE)
+        return process
+
+    def destination(self, *flags, port=7000):
+        process = self.t.start("destination", self.there("cloud", self.t.peer, "load", "server", "--listen", f"[::]:{port}", *flags))
+        process.wait_line("listening", 15 * self.t.patience)
+        return process
+
+    def load6(self, name, mode, *flags, **more):
+        return self.load(name, mode, *flags, host=f"[{FAR6}]", **more)
+
+    def listen6(self, port):
+        with self.inside("cloud"):
+            s = socket.socket(socket.AF_INET6)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((FAR6, port))
+            s.listen(128)
+            s.settimeout(15 * self.t.patience)
+            self.t.sockets.append(s)
+            return s
+
+    def flow6(self, name, listener):
+        s = self.connect(name, listener.getsockname()[1], FAR6)
+        s.sendall(b"x" * 1000)
+        peer, address = listener.accept()
+        self.t.sockets.append(peer)
+        harness.receive_exactly(peer, 1000)
+        self.t.equal(address[0], FAR6, "where the destination was reached from")
+        return s, peer
+
+    def raw(self, name, version, protocol=None):
+        with self.inside(name):
+            s = socket.socket(FAMILY[version], socket.SOCK_RAW, ICMP[version] if protocol is None else protocol)
+            self.t.sockets.append(s)
+            return s
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def request(version, number, data):
+    kind = ECHO[version][0]
+    message = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, number) + data
+    if version == 4:  # IPv6's is the kernel's to fill in
+        message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    return message
+
+
+def messages(s, version, seconds):
+    """ICMP messages that come in, as (source, message)."""
+    end = time.monotonic() + seconds
+    while select.select([s], [], [], max(0, end - time.monotonic()))[0]:
+        packet, address = s.recvfrom(70000)
+        yield address[0], packet[(packet[0] & 15) * 4:] if version == 4 else packet
+    raise Failed(f"no answer within {seconds} s")
+
+
+def ping(t, s, version, number, size=56, hops=None):
+    """Sends an echo request; returns who answered and with what type."""
+    data = bytes((i * 7 + number) & 0xFF for i in range(size))
+    if hops is not None:
+        level, name = (socket.IPPROTO_IP, socket.IP_TTL) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+        s.setsockopt(level, name, hops)
+    s.sendto(request(version, number, data), (FARS[version], 0))
+    ours = struct.pack("!HH", os.getpid() & 0xFFFF, number)
+    for source, message in messages(s, version, 15 * t.patience):
+        kind = message[0]
+        if kind == ECHO[version][1] and message[4:8] == ours:
+            t.check(message[8:] == data, f"an echo of {size} bytes came back changed")
+            return source, kind
+        if kind in ((11,) if version == 4 else (3,)) and ours in message[8:]:
+            return source, kind
+    return None
+
+
+@test("U6.both_ways", seconds=120)
+def both_ways(t):
+    w = World6(t)
+    w.server()
+    w.destination()
+    client = w.client("-v")
+    size = (4 if t.sanitized else 64) * MIB
+    w.load6("gateway", "up", "--bytes", size, "--seed", t.seed & 0xFFFF, ok=1)
+    w.load6("gateway", "down", "--bytes", size, "--seed", t.seed & 0xFFFF, ok=1)
+    report = last_report(client)
+    for way in ("read", "write"):  # superframes, both ways
+        mean = int(report.split(f"tun: {way}: ")[1].split("mean=")[1].split()[0])
+        t.check(mean > 8000, f"{way}: {mean} bytes a frame")
+    w.load6("lan", "up", "--bytes", size, "--seed", t.seed & 0xFFFF, ok=1)
+    w.load6("lan", "down", "--bytes", size, "--seed", t.seed & 0xFFFF, ok=1)
+    for name in HOSTS:
+        w.load6(name, "both", "--bytes", size, "--seed", t.seed & 0xFFFF, ok=1)
+        w.load6(name, "echo", "--bytes", 256 * 1024, "--half-close", "--connections", 50, ok=50)
+        w.load(name, "both", "--bytes", MIB, "--connections", 4, ok=4)  # IPv4 beside it
+    client.wait_line(r"tun: conn#1: Open \[fd00:77::1\]:7000")
+    report = last_report(client)
+    t.check("errors=0" in report and " checksum" not in report, f"the report of the queue: {report}")
+
+
+@test("U6.through_a_go_server", seconds=120)
+def go_server(t):
+    w = World6(t)
+    w.server("--message-limit", "524288", kind="go")
+    w.destination()
+    w.client()
+    for name in HOSTS:
+        w.load6(name, "both", "--bytes", 8 * MIB, "--connections", 4, ok=4)
+        t.equal(w.refused(name, 7999, FAR6), "ECONNREFUSED", f"a closed port ({name})")
+
+
+@test("U6.ends_tell_the_truth", seconds=90)
+def ends(t):
+    w = World6(t)
+    server, client, listener = w.server(), w.client(), w.listen6(7100)
+    for name in HOSTS:
+        t.equal(w.refused(name, 7999, FAR6), "ECONNREFUSED", f"a closed port ({name})")
+        s, peer = w.flow6(name, listener)
+        harness.reset(peer)
+        t.equal(harness.ended_how(s)[0], "reset", f"the destination resets ({name})")
+        s, peer = w.flow6(name, listener)
+        s.shutdown(socket.SHUT_WR)
+        t.equal(harness.ended_how(peer), ("eof", b""), f"the application ends its half ({name})")
+        peer.sendall(b"y" * 100_000)
+        peer.close()
+        t.equal(harness.ended_how(s), ("eof", b"y" * 100_000), f"the other half ({name})")
+    pairs = [w.flow6(name, listener) for name in HOSTS]
+    server.kill()
+    t.equal([harness.ended_how(s)[0] for pair in pairs for s in pair], ["reset"] * 4, "the server is killed")
+    client.wait_line(r"\[fd00:77::1\]:7999: Stream error: .*refused", 10, 2)
+
+
+@test("U6.echo", seconds=90)
+def echo(t):
+    w = World6(t)
+    server, client = w.server(), w.client()
+    number = 0
+    raws = {(name, version): w.raw(name, version) for name in HOSTS for version in (4, 6)}
+    for (name, version), s in raws.items():
+        for size in (0, 56, 1400, 4000, 60_000):  # the last in fragments, there and back
+            number += 1
+            t.equal(ping(t, s, version, number, size), (FARS[version], ECHO[version][1]), f"an echo of {size} bytes ({name})")
+    report = last_report(client)
+    t.check(" reassembled=8 " in report and " waiting=0 bytes=0 " in report, f"fragments: {report}")
+    # Nobody answers for what cannot be reached.
+    server.kill()
+    client.wait_line("Disconnected", 20 * t.patience)
+    for (name, version), s in raws.items():
+        number += 1
+        s.sendto(request(version, number, b""), (FARS[version], 0))
+    t.wait(lambda: " echoes-unanswered=4 " in last_report(client), 20, "echoes without a session are counted")
+    w.server()
+    client.wait_line("Connected", 20 * t.patience, 2)
+    for (name, version), s in raws.items():
+        number += 1
+        # Whatever was late would answer with another number, and is not taken for this one.
+        t.equal(ping(t, s, version, number), (FARS[version], ECHO[version][1]), f"an echo over the next session ({name})")
+
+
+@test("U6.traceroute", seconds=60)
+def traceroute(t):
+    """From the LAN: the gateway, then the destination. The tunnel between them is no hop."""
+    w = World6(t)
+    w.server()
+    w.client()
+    for version, gateway in ((4, "10.5.0.1"), (6, "fd00:5::1")):
+        s = w.raw("lan", version)
+        t.equal(ping(t, s, version, 1, hops=1), (gateway, 11 if version == 4 else 3), "the first hop")
+        t.equal(ping(t, s, version, 2, hops=2), (FARS[version], ECHO[version][1]), "the second hop")
+
+
+@test("U6.other_protocols", seconds=60)
+def other_protocols(t):
+    w = World6(t)
+    w.server()
+    client = w.client()
+    for name in HOSTS:
+        for version, kind, code in ((4, 3, 2), (6, 4, 1)):
+            heard, s = w.raw(name, version), w.raw(name, version, 253)  # for experiments (RFC 3692)
+            s.sendto(b"nobody carries this", (FARS[version], 0))
+            for source, message in messages(heard, version, 15 * t.patience):
+                if message[0] == kind:
+                    break
+            t.equal((source, message[1]), (FARS[version], code), f"who tells of it ({name})")
+            quoted = message[8:]
+            t.check(b"nobody carries this" in quoted, f"what is quoted: {quoted}")
+            if version == 6:
+                t.equal(struct.unpack("!I", message[4:8])[0], 6, "where the protocol is named")
+    t.check(" errors-sent=4 " in last_report(client), "errors are counted")
+
+
+@test("U6.path_mtu", seconds=90)
+def path_mtu(t):
+    """A narrow link behind the gateway, of which the host's segment size knows nothing: the gateway's kernel tells us."""
+    w = World6(t)
+    w.server()
+    w.destination()
+    client = w.client()
+    ip("link", "set", "local", "mtu", "1300")
+    size = (1 if t.sanitized else 16) * MIB
+    w.load("lan", "down", "--bytes", size, ok=1)
+    t.check(" too-big=0" not in last_report(client), "nobody told of the narrow link (IPv4)")
+    before = last_report(client).split(" too-big=")[1].split()[0]
+    w.load6("lan", "down", "--bytes", size, ok=1)
+    after = last_report(client).split(" too-big=")[1].split()[0]
+    t.check(int(after) > int(before), "nobody told of the narrow link (IPv6)")
