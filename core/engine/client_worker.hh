@@ -16,12 +16,13 @@
 #include "core/engine/remote.hh"
 #include "core/engine/tun_intake.hh"
 #include "core/http/upgrade.hh"
+#include "core/relay/datagram_entry.hh"
 
 namespace burin::engine {
 
 class client_worker;
 
-// A forward remote with its listening socket.
+// A forward remote with its listening socket, or its bound one when it is for datagrams.
 struct entry {
     remote what;
     int descriptor = -1;
@@ -78,7 +79,8 @@ class client_worker final : public resident, public client_session_owner {
     void report(std::string& into) const override;
 
   private:
-    struct gate;  // a listener and its remote
+    struct gate;           // a listener and its remote
+    struct datagram_gate;  // a bound UDP socket and its remote
     struct waiting {
         int descriptor;
         std::size_t entry_index;
@@ -110,6 +112,7 @@ class client_worker final : public resident, public client_session_owner {
     ring::microseconds_t _connect_deadline = 0, _ready_since = 0;
     std::deque<waiting> _waiting;
     std::vector<std::unique_ptr<gate>> _gates;
+    std::vector<std::unique_ptr<datagram_gate>> _datagram_gates;
     std::vector<std::string> _targets;  // by entry: what a channel names
     std::atomic<bool> _live{false};
     std::size_t _turn = 0;
