@@ -25,10 +25,12 @@ struct flow_address {
         return address;
     }
     constexpr bool is_v4() const noexcept {
-        for (unsigned i = 0; i < 10; ++i) {
-            if (bytes[i] != 0) return false;
-        }
-        return bytes[10] == 0xff && bytes[11] == 0xff;
+        constexpr std::array<std::uint8_t, 8> marked{0, 0, 0xff, 0xff};
+        const auto words = std::bit_cast<std::array<std::uint64_t, 2>>(bytes);
+        const auto mark = std::bit_cast<std::uint64_t>(marked);
+        const auto mask =
+            std::bit_cast<std::uint64_t>(std::array<std::uint8_t, 8>{0xff, 0xff, 0xff, 0xff});
+        return words[0] == 0 && (words[1] & mask) == mark;
     }
     // Meaningful for is_v4() only; host order.
     constexpr std::uint32_t to_v4() const noexcept {
@@ -41,7 +43,18 @@ struct flow_address {
 // "192.0.2.1" or "2001:db8::1": what a channel's target is named by, without brackets.
 std::string to_text(const flow_address& address);
 
-enum class ip_protocol : std::uint8_t { icmp = 1, tcp = 6, udp = 17, icmp_v6 = 58 };
+// The values of IANA's registry; any other number is as good.
+enum class ip_protocol : std::uint8_t {
+    hop_by_hop = 0,
+    icmp = 1,
+    tcp = 6,
+    udp = 17,
+    routing = 43,
+    fragment = 44,
+    icmp_v6 = 58,
+    none = 59,  // IPv6: nothing follows
+    destination_options = 60
+};
 
 struct flow_key {
     flow_address source;

@@ -1,5 +1,6 @@
-// One frame of a TUN with IFF_VNET_HDR: virtio header, IP, TCP. parse_frame reads what the kernel
-// wrote into a slot, write_tcp_header what goes in front of payload on its way back.
+// One frame of a TUN with IFF_VNET_HDR: virtio header, IPv4 or IPv6, and what they carry.
+// parse_frame reads what the kernel wrote into a slot; the write functions make what goes in front
+// of payload on its way back.
 //
 // Nothing is copied: a parsed_frame's payload points into the frame it was parsed from and lives as
 // long as that. Packet memory is read through load_* only, never cast to a struct. Every refusal
@@ -13,6 +14,7 @@
 
 #include "crypto/wire.hh"
 #include "tun/flow_key.hh"
+#include "tun/ip_header.hh"
 #include "tun/sequence.hh"
 
 namespace burin::tun {
@@ -28,11 +30,12 @@ inline constexpr std::uint8_t virtio_gso_tcp_v6 = 4;
 inline constexpr std::uint8_t virtio_gso_udp_l4 = 5;
 inline constexpr std::uint8_t virtio_gso_ecn = 0x80;
 
-inline constexpr std::size_t ipv4_header_bytes = 20;
 inline constexpr std::size_t tcp_header_bytes = 20;
-// The largest IPv4 packet; the kernel's tso_max_size on a TUN is the same.
-inline constexpr std::size_t max_packet_bytes = 65535;
-inline constexpr std::size_t max_frame_bytes = virtio_header_bytes + max_packet_bytes;
+inline constexpr std::size_t udp_header_bytes = 8;
+inline constexpr std::size_t icmp_header_bytes = 8;  // of every message we read or write
+// The largest there can be: IPv6 counts its payload without its header.
+inline constexpr std::size_t max_frame_bytes =
+    virtio_header_bytes + ipv6_header_bytes + max_packet_bytes;
 
 inline constexpr std::uint8_t tcp_fin = 0x01;
 inline constexpr std::uint8_t tcp_syn = 0x02;
@@ -43,15 +46,12 @@ inline constexpr std::uint8_t tcp_urg = 0x20;
 inline constexpr std::uint8_t tcp_ece = 0x40;
 inline constexpr std::uint8_t tcp_cwr = 0x80;
 
-inline std::uint16_t load_u16(const std::byte* at) noexcept {
-    std::uint16_t value;
-    __builtin_memcpy(&value, at, sizeof value);
-    return __builtin_bswap16(value);
-}
-inline void store_u16(std::byte* at, std::uint16_t value) noexcept {
-    value = __builtin_bswap16(value);
-    __builtin_memcpy(at, &value, sizeof value);
-}
+inline constexpr std::uint8_t tcp_option_end = 0;
+inline constexpr std::uint8_t tcp_option_nop = 1;
+inline constexpr std::uint8_t tcp_option_mss = 2;
+inline constexpr std::uint8_t tcp_option_window_scale = 3;
+inline constexpr std::uint8_t tcp_option_sack_permitted = 4;
+inline constexpr std::uint8_t tcp_option_timestamps = 8;
 
 struct tcp_options {
     std::uint16_t mss = 0;          // 0: absent
@@ -62,28 +62,40 @@ struct tcp_options {
     std::uint32_t timestamp_echo = 0;
 };
 
-// What came of a frame: `tcp` is for a flow, `ipv6`, `udp`, `icmp` and `fragment` are right frames
-// of kinds that have their own consumers, everything after is dropped.
+// What came of a frame. The first five are right frames that have their own consumers; everything
+// after is dropped.
 enum class frame_kind : std::uint8_t {
     tcp,
-    ipv6,              // right so far; only the virtio fields and ip_version are filled in
-    udp,               // addresses and payload (the whole datagram with its header)
-    icmp,              // the same
-    fragment,          // a part of an IPv4 packet; its addresses are filled in
-    other_protocol,    // addresses are filled in
-    multicast,         // destination is multicast or broadcast: dropped silently
-    truncated,         // shorter than its headers or its total length say
-    bad_ip_header,     // version, header length or total length make no sense
-    bad_ip_checksum,   // RFC 1071 over the header
-    bad_address,       // a source that cannot be answered: multicast, broadcast, unspecified
-    bad_tcp_header,    // data offset, port 0, or options cut off
-    bad_tcp_checksum,  // neither NEEDS_CSUM nor DATA_VALID, and wrong
-    kinds              // number of the above
+    udp,                // payload without the header; gso_size not 0: datagrams of that size
+    icmp,               // of the packet's family; payload is the whole message
+    other_protocol,     // payload is what that protocol has
+    fragment,           // a part of a datagram (tun/fragments.hh)
+    multicast,          // destination is multicast or broadcast: router and listener discovery too
+    link_local,         // IPv6 link-local: never leaves the link (RFC 4291 section 2.5.6)
+    truncated,          // shorter than its headers or its lengths say
+    bad_ip_header,      // version, lengths or the order of extension headers make no sense
+    bad_ip_checksum,    // RFC 1071 over the IPv4 header
+    bad_address,        // one that cannot be answered or reached: unspecified, loopback, a
+                        // multicast source, IPv4 in IPv6's clothes
+    source_routed,      // an IPv6 routing header with segments left: not meant for us (RFC 5095)
+    bad_tcp_header,     // data offset, port 0, or options cut off
+    bad_tcp_checksum,   // neither NEEDS_CSUM nor DATA_VALID, and wrong
+    bad_udp_header,     // length or port 0
+    bad_udp_checksum,   // as for TCP; or none at all over IPv6 (RFC 8200 section 8.1)
+    bad_icmp_checksum,  // the same
+    kinds               // number of the above
 };
 std::string_view to_text(frame_kind kind) noexcept;
 
+// Where a fragment belongs.
+struct fragment_fields {
+    std::uint32_t id = 0;
+    std::uint16_t offset = 0;  // in bytes
+    bool more = false;         // this is not the last one
+};
+
 struct parsed_frame {
-    flow_key key;  // source: who sent this frame
+    flow_key key;  // source: who sent this frame; no ports but for TCP and UDP
     std::uint8_t virtio_flags = 0;
     std::uint8_t gso_type = 0;
     std::uint16_t gso_size = 0;  // payload bytes of each segment of a superframe
@@ -94,7 +106,11 @@ struct parsed_frame {
     sequence seq;
     sequence ack;
     tcp_options options;
+    // Where in `packet` the protocol that key.protocol tells was named.
+    std::uint16_t protocol_at = 0;
+    fragment_fields fragment;
     bytes_view payload;
+    bytes_view packet;  // from the IP header to the end that the header tells
 
     bool has(std::uint8_t flag) const noexcept { return (flags & flag) != 0; }
     // Sequence numbers the segment takes up (RFC 9293: SEG.LEN).
@@ -105,9 +121,12 @@ struct parsed_frame {
 };
 
 // Parses a frame as read from the TUN, virtio header first. The IPv4 checksum is always verified;
-// TCP's in full unless NEEDS_CSUM or DATA_VALID vouches for it, because what another host sent and
-// the kernel only forwarded arrives unverified. hdr_len and csum_start are never believed; TCP's
-// own data offset decides. No allocation; any input is safe.
+// that of TCP, UDP and ICMP in full unless NEEDS_CSUM or DATA_VALID vouches for it, because what
+// another host sent and the kernel only forwarded arrives unverified. hdr_len and csum_start are
+// never believed; the headers' own lengths decide. IPv6 extension headers are stepped over, 8 at
+// most, options unread: nothing of them goes beyond this machine. What is left of the hop limit
+// means nothing here: the destination's stand-in is the end of the way, not a hop of it.
+// No allocation; any input is safe.
 frame_kind parse_frame(bytes_view frame, parsed_frame& out) noexcept;
 
 // What a TCP header says beyond addresses and ports.
@@ -135,13 +154,21 @@ class header_buffer {
     std::uint8_t _size = 0;
 };
 
+// The virtio header of what the kernel need not touch again.
+void write_plain_virtio_header(std::byte* at) noexcept;
+
 // Writes the headers of a frame *to the source* of `flow` (the host): addresses and ports are those
 // of the flow's own frames, swapped. The TCP checksum is left to the kernel (NEEDS_CSUM with the
 // pseudo-header sum), so payload is never touched. More than `gso_size` bytes of payload (when not
 // 0) makes a superframe that the kernel, or the network card, cuts into segments of that size.
-// `payload_bytes` plus headers must not exceed max_packet_bytes. IPv4 only: flow.source.is_v4().
+// `payload_bytes` plus headers must not exceed max_packet_bytes.
 void write_tcp_header(header_buffer& out, const flow_key& flow, const tcp_fields& fields,
                       std::uint32_t payload_bytes, std::uint16_t gso_size) noexcept;
+
+// The same for UDP; a superframe is datagrams of `gso_size`, the last one may be shorter. Wants a
+// device that has USO (tun/device.hh).
+void write_udp_header(header_buffer& out, const flow_key& flow, std::uint32_t payload_bytes,
+                      std::uint16_t gso_size) noexcept;
 
 // The RST that answers a segment nobody owns (RFC 9293 section 3.10.7.1). False: it was a RST
 // itself, and none is due.

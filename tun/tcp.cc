@@ -6,7 +6,8 @@ namespace burin::tun {
 namespace {
 
 // RFC 9293 section 3.7.1: what a host without the option takes.
-constexpr std::uint32_t default_mss = 536;
+constexpr std::uint32_t default_mss_v4 = 536;
+constexpr std::uint32_t default_mss_v6 = 1220;
 // A smaller one would buy a host a frame of its own for every few bytes; Linux bounds it likewise.
 constexpr std::uint32_t least_mss = 88;
 // Many slices this small cost more in list nodes and pinned blocks than in bytes.
@@ -56,9 +57,9 @@ void tcp_flow::take_syn(const parsed_frame& syn) noexcept {
     _host_first = syn.seq;
     _receive_next = syn.seq + 1;
     _edge = _receive_next;
-    const std::uint32_t device_mss =
-        _context._settings.mtu - std::uint32_t{ipv4_header_bytes + tcp_header_bytes};
-    const std::uint32_t offered = syn.options.mss != 0 ? syn.options.mss : default_mss;
+    const std::uint32_t device_mss = _context._settings.mtu - header_bytes();
+    const std::uint32_t fallback = _key.source.is_v4() ? default_mss_v4 : default_mss_v6;
+    const std::uint32_t offered = syn.options.mss != 0 ? syn.options.mss : fallback;
     _mss = std::min(std::max(offered, least_mss), device_mss);
     // Scaling happens both ways or not at all (RFC 7323 section 2.2).
     const bool scaled = syn.options.window_shift >= 0;

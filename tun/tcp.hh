@@ -25,6 +25,7 @@
 #include <span>
 #include <string_view>
 
+#include "tun/clock.hh"
 #include "tun/frame.hh"
 #include "tun/payload_pool.hh"
 #include "tun/sequence.hh"
@@ -34,10 +35,6 @@
 #include "tun/tcp_send_queue.hh"
 
 namespace burin::tun {
-
-// Any clock that only goes forward, in microseconds; the caller reads it once a turn.
-using time_us = std::uint64_t;
-inline constexpr time_us never_us = ~time_us{0};
 
 class tcp_flow;
 
@@ -228,6 +225,10 @@ class tcp_flow {
     void schedule() noexcept;
     void on_retransmit_timer(time_us now) noexcept;
     void finish_if_done() noexcept;
+    // Of IP and TCP, without options.
+    std::uint32_t header_bytes() const noexcept {
+        return static_cast<std::uint32_t>(ip_header_bytes(_key) + tcp_header_bytes);
+    }
     sequence send_end() const noexcept { return _una + _queue.bytes(); }  // where the FIN goes
 
     // tcp_input.cc

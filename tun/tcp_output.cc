@@ -57,7 +57,7 @@ std::uint32_t tcp_flow::send_allowance() const noexcept {
 
 // As many bytes as fit one superframe without a short segment in its middle.
 std::uint32_t tcp_flow::whole_segments() const noexcept {
-    return (max_packet_bytes - ipv4_header_bytes - tcp_header_bytes) / _mss * _mss;
+    return (static_cast<std::uint32_t>(max_packet_bytes) - header_bytes()) / _mss * _mss;
 }
 
 bool tcp_flow::fin_is_next() const noexcept {
@@ -167,8 +167,7 @@ bool tcp_flow::emit_syn_ack(time_us now) noexcept {
     fields.ack = _receive_next;
     fields.flags = tcp_syn | tcp_ack;
     fields.window = static_cast<std::uint16_t>(shown);  // never scaled here (RFC 7323 2.2)
-    fields.mss =
-        static_cast<std::uint16_t>(_context._settings.mtu - ipv4_header_bytes - tcp_header_bytes);
+    fields.mss = static_cast<std::uint16_t>(_context._settings.mtu - header_bytes());
     if (_receive_shift > 0 || _send_shift > 0) {
         fields.window_shift = static_cast<std::int8_t>(_receive_shift);
     }

@@ -431,9 +431,9 @@ TEST_CASE("the report names what was carried and why frames were dropped") {
     tun_bench b;
     auto [h, destination] = b.open(4000);
     h->data(text(3000, 0));
-    byte_vector udp(40);
-    udp[10] = std::byte{0x60};  // IPv6
-    b.raw_frame(udp);
+    byte_vector cut(40);
+    cut[10] = std::byte{0x60};  // less than an IPv6 header
+    b.raw_frame(cut);
     b.go_until([&] {
         destination->read_from(0);
         return destination->received() == 3000;
@@ -443,7 +443,7 @@ TEST_CASE("the report names what was carried and why frames were dropped") {
     INFO(report);
     CHECK(report.find("worker 0: tun: read: frames=") != report.npos);
     CHECK(report.find("10.5.0.2:4000 -> 10.77.0.1:80 sent=3000") != report.npos);
-    CHECK(report.find("truncated") + report.find("ipv6") != 2 * report.npos);
+    CHECK(report.find("truncated=1") != report.npos);
     h->rst();
     b.check_nothing_left();
 }
