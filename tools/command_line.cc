@@ -325,7 +325,7 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     app.add_option("--hostname", s.hostname, "Host header of the HTTP request");
     app.add_flag("--ws-mask", s.random_mask,
                  "Mask WebSocket frames with random keys (default: with zero)");
-    app.add_option("--tun", s.tun, "Create this TUN device and carry its TCP connections");
+    app.add_option("--tun", s.tun, "Create this TUN device and carry its TCP and UDP");
     repeated("--tun-addr", s.tun_addresses, "Address of the device, as 10.9.0.1/24; repeatable");
     repeated("--route", s.routes, "Network to route into the device, as 10.0.0.0/8; repeatable");
     app.add_option("server", s.server, "URL of the server; http:// may be left out");

@@ -40,6 +40,7 @@ struct client_shared {
     std::vector<std::unique_ptr<client_worker>>* clients = nullptr;
     std::function<void(int)> finish;
     relay::socket_hook prepare_socket;  // keeps the session's socket out of the tunnel
+    bool udp_superframes = false;       // of the TUN device
     std::atomic<std::uint32_t> flow_numbers{0};
 
     // Reads the URL and the credentials; an error text for a person, or empty.

@@ -81,6 +81,7 @@ void worker::run() {
         _relays = std::make_unique<relay::context>(*_ring, *_timers, *_socket_buffers, *_pieces);
         _datagrams = std::make_unique<relay::datagram_context>(*_ring, *_timers, *_datagram_buffers,
                                                                *_pieces, _options.datagrams);
+        _relays->datagrams = _datagrams.get();
         _resolver = std::make_unique<relay::resolver>(
             *_ring, *_timers, relay::resolver_settings{.prepare = _options.prepare_socket});
         _dialer = std::make_unique<relay::dialer>(

@@ -46,6 +46,12 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _writer(c.ring, _descriptor.number()),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
       _table(random_key(), settings.most_flows) {
+    if (c.datagrams != nullptr)
+        _datagrams = std::make_unique<tun_datagrams>(
+            c, *c.datagrams, _uplink, _writer, _blocks,
+            tun_datagram_settings{.mtu_bytes = settings.mtu_bytes,
+                                  .superframes = settings.udp_superframes,
+                                  .most_targets = std::max(1u, settings.most_flows / 4)});
     _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
 }
 
@@ -80,6 +86,8 @@ void tun_queue::take(bytes_view frame) noexcept {
     tun::parsed_frame parsed;
     const tun::frame_kind kind = tun::parse_frame(frame, parsed);
     ++_counters.kinds[static_cast<std::size_t>(kind)];
+    if (kind == tun::frame_kind::udp && _datagrams != nullptr)
+        return _datagrams->take(parsed, _frame);
     if (kind != tun::frame_kind::tcp) return;
     if (!parsed.payload.empty()) {
         ++_counters.payload_frames;
@@ -203,6 +211,7 @@ void tun_queue::flush() noexcept {
     }
     flush_work();
     _tcp.flush(_context.now);
+    if (_datagrams != nullptr) _datagrams->flush();
     free_slots();
     _blocks.end_turn();
     free_dead();
@@ -243,6 +252,7 @@ void tun_queue::stop() noexcept {
     _stopping = true;
     for (tun_flow* f : _flows)
         if (f != nullptr) f->reset();
+    if (_datagrams != nullptr) _datagrams->stop();
     if (_read.in_flight) _context.ring.cancel(_cancel, _read);
 }
 
@@ -290,6 +300,7 @@ void tun_queue::report(std::string& into, std::string_view name) const {
             into +=
                 fmt::format(" {}={}", to_text(static_cast<tun::frame_kind>(kind)), in.kinds[kind]);
     into += "\n";
+    if (_datagrams != nullptr) _datagrams->report(into, name);
     for (const tun_flow* f : _flows)
         if (f != nullptr) into += fmt::format("{}: {}\n", name, f->describe());
 }
