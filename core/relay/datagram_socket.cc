@@ -25,7 +25,7 @@ datagram_socket::~datagram_socket() {
     }
     *_back = _next;
     if (_next != nullptr) _next->_back = _back;
-    --_context._alive;
+    if (!_gone) --_context._alive;
 }
 
 void datagram_socket::want() noexcept {
@@ -126,6 +126,7 @@ void datagram_socket::on_cancelled(ring::completion) noexcept {
 void datagram_socket::settle() noexcept {
     if (_gone || _pending > 0 || _cancel.in_flight) return;
     _gone = true;
+    --_context._alive;
     // Sends that were asked for in this turn stand in front of it and never wait.
     _context.ring.close_quietly(std::exchange(_descriptor, -1));
     _receiver.on_socket_gone();
