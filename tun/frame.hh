@@ -10,12 +10,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "crypto/wire.hh"
 #include "tun/flow_key.hh"
 #include "tun/ip_header.hh"
 #include "tun/sequence.hh"
+#include "tun/tcp_sack.hh"
 
 namespace burin::tun {
 
@@ -53,13 +55,20 @@ inline constexpr std::uint8_t tcp_option_window_scale = 3;
 inline constexpr std::uint8_t tcp_option_sack_permitted = 4;
 inline constexpr std::uint8_t tcp_option_timestamps = 8;
 
+// The two low bits of traffic_class (RFC 3168 section 5).
+inline constexpr std::uint8_t ecn_mask = 3;
+inline constexpr std::uint8_t ecn_none = 0;
+inline constexpr std::uint8_t ecn_capable = 2;     // ECT(0)
+inline constexpr std::uint8_t ecn_congestion = 3;  // CE
+
 struct tcp_options {
     std::uint16_t mss = 0;          // 0: absent
     std::int8_t window_shift = -1;  // -1: absent; capped at 14 (RFC 7323 section 2.3)
     bool sack_permitted = false;    // RFC 2018
-    bool has_timestamps = false;    // RFC 7323 section 3; read, not answered
+    bool has_timestamps = false;    // RFC 7323 section 3; read, not answered (see tcp.hh)
     std::uint32_t timestamp = 0;
     std::uint32_t timestamp_echo = 0;
+    bytes_view sack;  // the blocks of a SACK option as they lie in the frame (read_sack())
 };
 
 // What came of a frame. The first five are right frames that have their own consumers; everything
@@ -138,6 +147,8 @@ struct tcp_fields {
     std::uint16_t mss = 0;          // option written when not 0
     std::int8_t window_shift = -1;  // option written when not negative
     bool sack_permitted = false;
+    std::span<const sack_block> sack = {};  // option written when not empty
+    std::uint8_t ecn = ecn_none;            // of the IP header (RFC 3168 section 5)
 };
 
 // Virtio, IP and TCP headers of one outgoing frame, options included.

@@ -46,7 +46,7 @@ std::byte* write_options(std::byte* at, const tcp_fields& fields) noexcept {
         store_u8(at + 3, static_cast<unsigned>(fields.window_shift));
         at += 4;
     }
-    return at;
+    return write_sack(at, fields.sack);
 }
 
 }  // namespace
@@ -68,7 +68,7 @@ void write_tcp_header(header_buffer& out, const flow_key& flow, const tcp_fields
     const std::uint8_t gso_type = flow.source.is_v4() ? virtio_gso_tcp_v4 : virtio_gso_tcp_v6;
     write_virtio_header(virtio, flow, superframe ? gso_type : virtio_gso_none, header,
                         superframe ? gso_size : std::uint16_t{0}, 16);
-    write_ip_header(ip, flow, ip_protocol::tcp, segment);
+    write_ip_header(ip, flow, ip_protocol::tcp, segment, fields.ecn);
 
     store_u16(tcp, flow.destination_port);
     store_u16(tcp + 2, flow.source_port);

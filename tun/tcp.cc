@@ -51,6 +51,7 @@ tcp_flow::~tcp_flow() {
     leave_list();
     _queue.clear(_context._pool);
     _reassembly.clear(_context._pool);
+    _board.clear(_context._scoreboards);
 }
 
 void tcp_flow::take_syn(const parsed_frame& syn) noexcept {
@@ -66,21 +67,22 @@ void tcp_flow::take_syn(const parsed_frame& syn) noexcept {
     _send_shift = scaled ? static_cast<std::uint8_t>(syn.options.window_shift) : 0;
     _receive_shift = scaled ? _context._settings.window_shift : std::uint8_t{0};
     _peer_window = _max_peer_window = syn.window;
+    _sack_permitted = syn.options.sack_permitted;
+    _ecn = syn.has(tcp_ece) && syn.has(tcp_cwr);  // RFC 3168 section 6.1.1
 }
 
 void tcp_flow::succeed(const tcp_flow& before) noexcept {
-    const sequence least = before._max + 65536;
+    const sequence least = before._next + 65536;
     if (_first < least) _first = least;
 }
 
 void tcp_flow::accept(std::uint32_t credit, time_us now) noexcept {
     if (_state != tcp_state::opening) return;
     _state = tcp_state::syn_received;
-    _una = _next = _max = _first + 1;
+    _una = _next = _recover = _first + 1;
     _window_seq = _host_first;
     _credit = _max_credit = credit;
     _congestion.start(_mss);
-    _recovery.start(_una);
     _timed_at = now;
     _acks_owed = 1;
     want_flush();
@@ -120,7 +122,7 @@ void tcp_flow::abort() noexcept {
         case tcp_state::closed: return;
         case tcp_state::opening: refuse(); return;
         case tcp_state::time_wait: break;  // both FINs are through: there is nothing to reset
-        default: emit_reset(_max, _receive_next, tcp_rst | tcp_ack);
+        default: emit_reset(_next, _receive_next, tcp_rst | tcp_ack);
     }
     close(tcp_close::aborted);
 }
@@ -141,66 +143,6 @@ std::uint32_t tcp_flow::advertised() const noexcept {
     return static_cast<std::uint32_t>(std::max(0, _edge - _receive_next));
 }
 
-time_us tcp_flow::deadline() const noexcept {
-    return std::min(_retransmit_at, _compact_at);
-}
-
-void tcp_flow::schedule() noexcept {
-    const time_us wanted = deadline();
-    if (wanted >= _armed_at) return;
-    _armed_at = wanted;
-    _context._events.arm(*this, wanted);
-}
-
-void tcp_flow::on_timer(time_us now) noexcept {
-    _armed_at = never_us;
-    if (_state == tcp_state::closed) return;
-    if (now >= _compact_at) {
-        const std::uint32_t after_ms = to_ms(_context._settings.compact_after);
-        _queue.compact(to_ms(now), after_ms, _context._pool);
-        _compact_at = never_us;
-        if (_queue.loose() > 0) {
-            const std::uint32_t age = to_ms(now) - _queue.oldest_loose_ms();
-            _compact_at = now + 1000 * time_us{std::max(1u, after_ms - std::min(age, after_ms))};
-        }
-    }
-    if (now >= _retransmit_at) on_retransmit_timer(now);
-    if (_state != tcp_state::closed) schedule();
-}
-
-void tcp_flow::on_retransmit_timer(time_us) noexcept {
-    _retransmit_at = never_us;
-    if (_state == tcp_state::time_wait) {
-        close(tcp_close::finished);
-        return;
-    }
-    const bool handshake = _state == tcp_state::syn_received;
-    const tcp_settings& settings = _context._settings;
-    if (_retries >= (handshake ? settings.max_handshake_retries : settings.max_retries)) {
-        emit_reset(_max, _receive_next, tcp_rst | tcp_ack);
-        close(tcp_close::timed_out);
-        return;
-    }
-    ++_context._statistics.timeouts;
-    if (handshake) {
-        _handshake_repeated = true;
-        _acks_owed = 1;
-    } else if (in_flight() > 0) {
-        // A repeated timeout says nothing new about the path's capacity (RFC 5681 section 3.1).
-        _congestion.on_timeout(_retries == 0 ? in_flight() : 2 * _congestion.threshold());
-        _recovery.on_timeout(_max);
-        _repair_segments = 0;
-        _queue.rewind();
-        _next = _una;
-        _timing = false;
-    } else {
-        _probe_owed = true;
-    }
-    ++_retries;
-    _rtt.back_off();
-    want_flush();
-}
-
 void tcp_flow::finish_if_done() noexcept {
     if (_state != tcp_state::open || !_fin_acked || !_fin_received) return;
     if (_host_closed_first) {
@@ -208,7 +150,8 @@ void tcp_flow::finish_if_done() noexcept {
         return;
     }
     _state = tcp_state::time_wait;
-    _retransmit_at = never_us;  // the hold begins at the flush, with the last ACK
+    _retransmit_at = _loss_at = _idle_at =
+        never_us;  // the hold begins at the flush, with the last ACK
     want_flush();
 }
 
@@ -218,8 +161,28 @@ void tcp_flow::close(tcp_close reason) noexcept {
     leave_list();
     _queue.clear(_context._pool);
     _reassembly.clear(_context._pool);
-    _retransmit_at = _compact_at = never_us;
+    _board.clear(_context._scoreboards);
+    _retransmit_at = _loss_at = _compact_at = _idle_at = never_us;
     _context._events.closed(*this, reason);
+}
+
+// The host is taken for dead. It may yet wake up, and then the RST tells it.
+void tcp_flow::give_up() noexcept {
+    emit_reset(_next, _receive_next, tcp_rst | tcp_ack);
+    close(tcp_close::timed_out);
+}
+
+void tcp_flow::on_packet_too_big(std::uint32_t mtu) noexcept {
+    if (_state == tcp_state::closed || _state == tcp_state::time_wait) return;
+    const std::uint32_t mss = std::max(mtu, header_bytes() + least_mss) - header_bytes();
+    if (mss >= _mss) return;
+    _mss = mss;
+    _congestion.set_mss(mss);
+    if (_state != tcp_state::open || in_flight() == 0) return;
+    _board.lose_all(_una, _next, _context._scoreboards);
+    _reno.settle();
+    _timing = false;
+    want_flush();
 }
 
 void tcp_flow::want_flush() noexcept {

@@ -27,7 +27,11 @@ tcp_flow::segment_outcome tcp_flow::on_segment(const parsed_frame& frame, time_u
     switch (_state) {
         case tcp_state::opening: on_segment_opening(frame); break;
         case tcp_state::syn_received:
-        case tcp_state::open: on_segment_synchronized(frame, now); break;
+        case tcp_state::open:
+            _heard_at = now;
+            _idle_probes = 0;
+            on_segment_synchronized(frame, now);
+            break;
         case tcp_state::time_wait: outcome = on_segment_time_wait(frame, now); break;
         case tcp_state::closed: return segment_outcome::taken;
     }
@@ -99,8 +103,13 @@ void tcp_flow::on_segment_synchronized(const parsed_frame& frame, time_us now) n
     }
     if (_state == tcp_state::syn_received && !complete_handshake(frame, now)) return;
     if (!on_ack(frame, now) || _state != tcp_state::open) return;
+    // RFC 3168 section 6.1.3: CE is echoed on every ACK until the host says that it heard.
+    if (_ecn) {
+        if (frame.has(tcp_cwr)) _echo_congestion = false;
+        if ((frame.traffic_class & ecn_mask) == ecn_congestion) _echo_congestion = true;
+    }
     if (frame.length() == 0) return;
-    on_payload(frame);
+    on_payload(frame, now);
     take_fin_if_reached();
 }
 
@@ -114,6 +123,8 @@ void tcp_flow::on_unacceptable(const parsed_frame& frame, time_us now) noexcept 
         if (_state == tcp_state::closed) return;
     }
     if (frame.length() > 0) {
+        const sequence end = frame.seq + static_cast<std::uint32_t>(frame.payload.size());
+        if (near && end <= _receive_next && frame.seq < end) note_duplicate(frame.seq, end);
         owe_ack();
     } else {
         challenge(now);
@@ -130,11 +141,13 @@ bool tcp_flow::complete_handshake(const parsed_frame& frame, time_us now) noexce
     if (_handshake_repeated) {
         _rtt.on_lost_handshake();
     } else {
-        _rtt.sample(now - _timed_at);
+        _rtt.sample(now - _timed_at, now);
     }
     _retries = 0;
     _acks_owed = 0;
     _retransmit_at = never_us;
+    _idle_at = now + _context._settings.keepalive_after;
+    _heard_data_at = _shut_at = now;
     if (!_queue.empty() || _fin_queued) want_flush();
     // A SYN-ACK that had to show a shut window; the first ACK tells any other host soon enough.
     if (advertised() == 0 && may_raise(window_target())) owe_ack();
@@ -143,81 +156,54 @@ bool tcp_flow::complete_handshake(const parsed_frame& frame, time_us now) noexce
 
 bool tcp_flow::on_ack(const parsed_frame& frame, time_us now) noexcept {
     // RFC 5961 section 5.2.
-    if (frame.ack > _max || frame.ack < _una - _max_peer_window) {
+    if (frame.ack > _next || frame.ack < _una - _max_peer_window) {
         ++_context._statistics.bad_acks;
         challenge(now);
         return false;
     }
-    if (in_flight() == 0) _retries = 0;  // probes count only while nobody answers
+    // Probes count only while nobody answers, and with a shut window nothing else is sent.
+    if (in_flight() == 0 || _peer_window == 0) _retries = 0;
     const std::uint32_t old_window = _peer_window;
-    const std::uint32_t window = std::uint32_t{frame.window} << _send_shift;
-    // RFC 9293's SND.WL1 rule with two corrections. A new ACK always brings its window along: it
-    // may come on a retransmission with an old SEG.SEQ, and the old window on top of the new
-    // SND.UNA would be more than the host ever showed. And of two ACKs that differ in the window
-    // only, the larger window is the later one, unless it is shut: a Linux host out of memory does
-    // that.
-    const bool newer = frame.ack > _una || frame.seq > _window_seq ||
-                       (frame.seq == _window_seq && (window > _peer_window || window == 0));
-    if (frame.ack >= _una && newer) {
-        _peer_window = window;
-        _max_peer_window = std::max(_max_peer_window, _peer_window);
-        _window_seq = frame.seq;
-        if (_peer_window > old_window) {
-            if (in_flight() == 0) {  // the probing ends, and its back-off with it
-                _retransmit_at = never_us;
-                _rtt.end_backoff();
-            }
-            want_flush();
-        }
-    }
-    if (frame.ack > _una) {
-        on_new_ack(frame.ack, now);
-    } else if (frame.ack == _una && in_flight() > 0 && frame.length() == 0 &&
+    on_window(frame, now);
+    if (_ecn && frame.has(tcp_ece)) on_congestion_report(frame.ack);
+    if (frame.ack > _una || (_sack_permitted && !frame.options.sack.empty())) {
+        on_news(frame, now);
+    } else if (!_sack_permitted && frame.ack == _una && in_flight() > 0 && frame.length() == 0 &&
                _peer_window == old_window) {
         on_duplicate_ack(now);
+    } else if (_tail_probe_out && frame.ack == _tail_probe_end && frame.length() == 0) {
+        _tail_probe_out = false;  // RFC 8985 section 7.4.2: both came, and no D-SACK says so
     }
     return _state != tcp_state::closed;
 }
 
-void tcp_flow::on_new_ack(sequence ack, time_us now) noexcept {
-    const auto acked = static_cast<std::uint32_t>(ack - _una);
-    const std::uint32_t flight = std::max(in_flight(), acked);
-    const std::uint32_t data = std::min(acked, _queue.bytes());
-    if (acked > data) _fin_acked = true;
-    _queue.acknowledge(data, _context._pool);
-    _una = ack;
-    if (_next < _una) _next = _una;
-    _retries = 0;
-    if (_timing && ack >= _timed_end) {
-        _timing = false;
-        _rtt.sample(now - _timed_at);
-    }
-    const bool recovering = _recovery.active();
-    _repair_segments = _recovery.on_ack(ack, acked, _mss);
-    if (!recovering) _congestion.on_ack(acked, flight);
-    _retransmit_at = in_flight() > 0 ? now + _rtt.timeout_us() : never_us;
-    if (_repair_segments > 0 || _queue.unsent() > 0 || fin_is_next()) want_flush();
-    if (data > 0) _context._events.acked(*this, data);
-    finish_if_done();
-}
-
-void tcp_flow::on_duplicate_ack(time_us) noexcept {
-    switch (_recovery.on_duplicate(_una, _max)) {
-        case loss_recovery::duplicate::counted: return;
-        case loss_recovery::duplicate::retransmit:
-            ++_context._statistics.fast_retransmits;
-            _congestion.on_loss(in_flight());
-            _repair_segments = 1;
-            _timing = false;
-            break;
-        case loss_recovery::duplicate::inflated: break;
+// RFC 9293's SND.WL1 rule with two corrections. A new ACK always brings its window along: it may
+// come on a retransmission with an old SEG.SEQ, and the old window on top of the new SND.UNA would
+// be more than the host ever showed. And of two ACKs that differ in the window only, the larger
+// window is the later one, unless it is shut: a Linux host out of memory does that. A host that
+// takes window back (section 3.8.6: it should not) is not argued with: what lies beyond waits.
+void tcp_flow::on_window(const parsed_frame& frame, time_us now) noexcept {
+    const std::uint32_t old_window = _peer_window;
+    const std::uint32_t window = std::uint32_t{frame.window} << _send_shift;
+    const bool newer = frame.ack > _una || frame.seq > _window_seq ||
+                       (frame.seq == _window_seq && (window > _peer_window || window == 0));
+    if (frame.ack < _una || !newer) return;
+    _peer_window = window;
+    _max_peer_window = std::max(_max_peer_window, _peer_window);
+    _window_seq = frame.seq;
+    if (window == 0 && old_window > 0) _shut_at = now;
+    if (window <= old_window) return;
+    if (in_flight() == 0 || old_window == 0) {  // the probing ends, and its back-off with it
+        _retransmit_at = never_us;
+        _rtt.end_backoff();
     }
     want_flush();
 }
 
-void tcp_flow::on_payload(const parsed_frame& frame) noexcept {
+void tcp_flow::on_payload(const parsed_frame& frame, time_us now) noexcept {
     sequence seq = frame.seq;
     bytes_view bytes = frame.payload;
+    _heard_data_at = now;
     if (frame.has(tcp_fin) && !_fin_seen) {
         const sequence place = seq + static_cast<std::uint32_t>(bytes.size());
         if (place <= _edge || place == _receive_next) {
@@ -226,8 +212,10 @@ void tcp_flow::on_payload(const parsed_frame& frame) noexcept {
         }
     }
     if (seq < _receive_next) {
-        bytes =
-            bytes.subspan(std::min(bytes.size(), static_cast<std::size_t>(_receive_next - seq)));
+        const std::size_t known =
+            std::min(bytes.size(), static_cast<std::size_t>(_receive_next - seq));
+        if (known > 0) note_duplicate(seq, seq + static_cast<std::uint32_t>(known));
+        bytes = bytes.subspan(known);
         seq = _receive_next;
     }
     sequence end = _fin_seen && _fin_place < _edge ? _fin_place : _edge;
@@ -237,30 +225,45 @@ void tcp_flow::on_payload(const parsed_frame& frame) noexcept {
     }
     bytes = bytes.first(std::min(bytes.size(), static_cast<std::size_t>(std::max(0, end - seq))));
     if (seq != _receive_next) {
-        ++_context._statistics.out_of_order_segments;
-        if (!_reassembly.insert(seq, bytes, _context._pool)) {
-            ++_context._statistics.reassembly_refused;
-        }
-        // One for each segment (RFC 5681 section 4.2), of which a superframe holds many.
-        const std::size_t segments =
-            frame.gso_size > 0 ? (frame.payload.size() + frame.gso_size - 1) / frame.gso_size : 1;
-        owe_duplicate_acks(segments);
+        on_payload_ahead(seq, bytes, frame.gso_size);
         return;
     }
     // A filled gap deserves one ACK of its own, not the duplicates gathered before it.
     if (!_reassembly.empty()) _acks_owed = 0;
     owe_ack();
     if (!bytes.empty()) {
-        const std::size_t now = std::min<std::size_t>(bytes.size(), _credit);
+        const std::size_t taken = std::min<std::size_t>(bytes.size(), _credit);
         // The window's granularity can show a little more than the credit (window_field()): such
         // bytes wait here, unacknowledged, until there is credit for them.
-        if (now < bytes.size()) {
-            _reassembly.insert(seq + static_cast<std::uint32_t>(now), bytes.subspan(now),
+        if (taken < bytes.size()) {
+            _reassembly.insert(seq + static_cast<std::uint32_t>(taken), bytes.subspan(taken),
                                _context._pool);
         }
-        if (now > 0) deliver(bytes.first(now), nullptr);
+        if (taken > 0) deliver(bytes.first(taken), nullptr);
     }
     if (_state == tcp_state::open) deliver_reassembled();
+}
+
+void tcp_flow::on_payload_ahead(sequence seq, bytes_view bytes, std::uint16_t gso_size) noexcept {
+    ++_context._statistics.out_of_order_segments;
+    if (!bytes.empty()) {
+        const sequence end = seq + static_cast<std::uint32_t>(bytes.size());
+        switch (_reassembly.insert(seq, bytes, _context._pool)) {
+            case tcp_reassembly::insertion::known: note_duplicate(seq, end); [[fallthrough]];
+            case tcp_reassembly::insertion::kept:
+                if (_sack_permitted) _sacks.insert(seq, end);
+                break;
+            case tcp_reassembly::insertion::refused:
+                ++_context._statistics.reassembly_refused;
+                break;
+        }
+    }
+    // One for each segment (RFC 5681 section 4.2), of which a superframe holds many.
+    owe_duplicate_acks(gso_size > 0 ? (bytes.size() + gso_size - 1) / gso_size : 1);
+}
+
+void tcp_flow::note_duplicate(sequence start, sequence end) noexcept {
+    if (_sack_permitted) _sacks.duplicate(start, end);
 }
 
 void tcp_flow::deliver(bytes_view bytes, payload_holder* holder) noexcept {
@@ -270,6 +273,7 @@ void tcp_flow::deliver(bytes_view bytes, payload_holder* holder) noexcept {
     _delivering = true;
     _context._events.deliver(*this, bytes, holder);
     _delivering = false;
+    if (!_sacks.empty()) _sacks.forget_until(_receive_next);
 }
 
 void tcp_flow::deliver_reassembled() noexcept {

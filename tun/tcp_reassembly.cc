@@ -19,14 +19,18 @@ bool tcp_reassembly::link_after(payload_node* previous, sequence seq, bytes_view
     payload_node*& link = previous != nullptr ? previous->next : _head;
     node->next = link;
     link = node;
+    if (node->next == nullptr) _tail = node;
     ++_pieces;
     _bytes += node->slice.size();
     return true;
 }
 
-bool tcp_reassembly::insert(sequence seq, bytes_view bytes, payload_pool& pool) noexcept {
-    payload_node* previous = nullptr;
-    payload_node* next = _head;
+tcp_reassembly::insertion tcp_reassembly::insert(sequence seq, bytes_view bytes,
+                                                 payload_pool& pool) noexcept {
+    const std::uint32_t before = _bytes;
+    // Behind all others is where nearly every piece goes.
+    payload_node* previous = _tail != nullptr && end_of(*_tail) <= seq ? _tail : nullptr;
+    payload_node* next = previous != nullptr ? nullptr : _head;
     while (!bytes.empty()) {
         const sequence end = seq + static_cast<std::uint32_t>(bytes.size());
         while (next != nullptr && end_of(*next) <= seq) {
@@ -39,15 +43,14 @@ bool tcp_reassembly::insert(sequence seq, bytes_view bytes, payload_pool& pool) 
             fresh = static_cast<std::size_t>(std::max(0, start_of(*next) - seq));
         }
         if (fresh > 0) {
-            if (!link_after(previous, seq, bytes.first(fresh), pool)) return false;
+            if (!link_after(previous, seq, bytes.first(fresh), pool)) return insertion::refused;
             previous = previous != nullptr ? previous->next : _head;
         }
-        if (fresh == bytes.size()) return true;
-        if (end <= end_of(*next)) return true;
+        if (fresh == bytes.size() || end <= end_of(*next)) break;
         bytes = bytes.subspan(static_cast<std::size_t>(end_of(*next) - seq));
         seq = end_of(*next);
     }
-    return true;
+    return _bytes != before ? insertion::kept : insertion::known;
 }
 
 payload_slice tcp_reassembly::take(sequence next, std::uint32_t limit,
@@ -62,12 +65,14 @@ payload_slice tcp_reassembly::take(sequence next, std::uint32_t limit,
             payload_slice part(node->slice.bytes().subspan(skip, length), node->slice.holder());
             if (skip + length < node->slice.size()) return part;
             _head = node->next;
+            if (_head == nullptr) _tail = nullptr;
             --_pieces;
             _bytes -= node->slice.size();
             pool.give(node);
             return part;
         }
         _head = node->next;
+        if (_head == nullptr) _tail = nullptr;
         --_pieces;
         _bytes -= node->slice.size();
         pool.give(node);

@@ -20,9 +20,15 @@ class tcp_reassembly {
     std::uint32_t bytes() const noexcept { return _bytes; }
     std::uint32_t pieces() const noexcept { return _pieces; }
 
-    // Keeps those of `bytes`, which start at `seq`, that it does not have yet. False: something did
-    // not fit, and the host will have to send it again.
-    bool insert(sequence seq, bytes_view bytes, payload_pool& pool) noexcept;
+    // Keeps those of `bytes`, which start at `seq`, that it does not have yet. What it refuses the
+    // host will have to send again; what it kept it never forgets before take() (so that it may be
+    // told to the host).
+    enum class insertion : std::uint8_t {
+        kept,    // something new, all of it
+        known,   // it had all of that
+        refused  // not everything fit
+    };
+    insertion insert(sequence seq, bytes_view bytes, payload_pool& pool) noexcept;
     // The bytes at `next`, at most `limit` of them, if they are here; else an empty slice. Pieces
     // wholly before `next` are dropped on the way.
     payload_slice take(sequence next, std::uint32_t limit, payload_pool& pool) noexcept;
@@ -38,6 +44,7 @@ class tcp_reassembly {
     }
 
     payload_node* _head = nullptr;  // in order, without overlaps
+    payload_node* _tail = nullptr;
     std::uint32_t _bytes = 0;
     std::uint32_t _pieces = 0;
 };

@@ -44,22 +44,15 @@ bool tcp_send_queue::push(payload_slice&& slice, std::uint32_t now_ms,
 }
 
 void tcp_send_queue::acknowledge(std::uint32_t count, payload_pool& pool) noexcept {
-    const std::uint32_t sent = _bytes - _unsent;
-    if (count > sent) _unsent -= count - sent;
     _bytes -= count;
     while (count > 0) {
         const std::uint32_t left = _head->slice.size() - _head_offset;
         if (count < left) {
             _head_offset += count;
-            if (_cursor == _head) _cursor_offset = std::max(_cursor_offset, _head_offset);
             return;
         }
         count -= left;
         payload_node* gone = _head;
-        if (_cursor == gone) {
-            _cursor = gone->next;
-            _cursor_offset = 0;
-        }
         if (is_loose(*gone)) {
             --_loose;
             _loose_bytes -= gone->slice.size();
@@ -91,9 +84,15 @@ tcp_send_queue::gathered tcp_send_queue::gather_unsent(
     return gather(_cursor, _cursor_offset, count, out);
 }
 
-tcp_send_queue::gathered tcp_send_queue::gather_front(std::uint32_t count,
-                                                      std::span<payload_piece> out) const noexcept {
-    return gather(_head, _head_offset, count, out);
+tcp_send_queue::gathered tcp_send_queue::gather_from(std::uint32_t offset, std::uint32_t count,
+                                                     std::span<payload_piece> out) const noexcept {
+    const payload_node* node = _head;
+    offset += _head_offset;
+    while (node != nullptr && offset >= node->slice.size()) {
+        offset -= node->slice.size();
+        node = node->next;
+    }
+    return gather(node, offset, count, out);
 }
 
 void tcp_send_queue::advance(std::uint32_t count) noexcept {

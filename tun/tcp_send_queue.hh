@@ -1,6 +1,6 @@
 // The bytes of one flow towards its host, from the tunnel's hand-over until the host's ACK: a list
-// of slices with a cursor between what is sent and what is not. Going back (a timeout) moves the
-// cursor to the front again; nothing is copied for that.
+// of slices with a cursor between what is sent and what is not. What has to be sent again is shown
+// from where it lies; nothing is copied or moved for that.
 //
 // Slices pin the block they came in. compact() replaces those older than a given age by copies of
 // exact size, so that a stalled reader pins its own bytes only.
@@ -25,25 +25,20 @@ class tcp_send_queue {
 
     // Takes over the slice; `now_ms` is its age's zero. False when memory is refused.
     bool push(payload_slice&& slice, std::uint32_t now_ms, payload_pool& pool) noexcept;
-    // The host has the first `count` bytes, sent or not.
+    // The host has the first `count` bytes, all of them sent.
     void acknowledge(std::uint32_t count, payload_pool& pool) noexcept;
 
     struct gathered {
         std::uint32_t pieces = 0;
         std::uint32_t bytes = 0;
     };
-    // Shows up to `count` unsent bytes, respectively the first ones of the queue; moves nothing.
-    // Fewer when the pieces run out.
+    // Shows up to `count` unsent bytes, respectively those `offset` bytes behind the first one of
+    // the queue; moves nothing. Fewer when the pieces run out.
     gathered gather_unsent(std::uint32_t count, std::span<payload_piece> out) const noexcept;
-    gathered gather_front(std::uint32_t count, std::span<payload_piece> out) const noexcept;
+    gathered gather_from(std::uint32_t offset, std::uint32_t count,
+                         std::span<payload_piece> out) const noexcept;
     // The cursor passes `count` bytes, which are sent.
     void advance(std::uint32_t count) noexcept;
-    // Nothing counts as sent any more.
-    void rewind() noexcept {
-        _cursor = _head;
-        _cursor_offset = _head_offset;
-        _unsent = _bytes;
-    }
 
     // Copies slices queued `age_ms` or longer ago out of their holders, neighbours into one. Bytes
     // and cursor stay. Stops early when memory is refused.

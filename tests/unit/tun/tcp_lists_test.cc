@@ -11,6 +11,10 @@ using namespace burin::tun;
 
 namespace {
 
+constexpr auto kept = tcp_reassembly::insertion::kept;
+constexpr auto known = tcp_reassembly::insertion::known;
+constexpr auto refused = tcp_reassembly::insertion::refused;
+
 struct counted_holder : payload_holder {
     counted_holder() {
         release = [](payload_holder* self) noexcept {
@@ -34,9 +38,10 @@ std::string unsent(const tcp_send_queue& queue, std::uint32_t count = 1000) {
     return text_of(pieces, part.pieces);
 }
 
-std::string front(const tcp_send_queue& queue, std::uint32_t count = 1000) {
+std::string front(const tcp_send_queue& queue, std::uint32_t count = 1000,
+                  std::uint32_t offset = 0) {
     std::vector<payload_piece> pieces(64);
-    const auto part = queue.gather_front(count, pieces);
+    const auto part = queue.gather_from(offset, count, pieces);
     return text_of(pieces, part.pieces);
 }
 
@@ -63,7 +68,7 @@ TEST_CASE("a slice is one reference, and the last releases once") {
     REQUIRE(holder.references == 0);
 }
 
-TEST_CASE("the send queue: cursor, acknowledgement, going back") {
+TEST_CASE("the send queue: cursor, acknowledgement, any part again") {
     counted_holder holder;
     payload_pool pool;
     tcp_send_queue queue;
@@ -78,18 +83,20 @@ TEST_CASE("the send queue: cursor, acknowledgement, going back") {
     REQUIRE(queue.unsent() == 4);
     queue.acknowledge(4, pool);
     REQUIRE(holder.references == 2);
-    REQUIRE(front(queue, 2) == "ef");
-    queue.rewind();
-    REQUIRE(unsent(queue) == "efghi");
-    REQUIRE(queue.unsent() == 5);
-    // The host had more than we thought after going back.
-    queue.acknowledge(4, pool);
-    REQUIRE(unsent(queue) == "i");
-    queue.advance(1);
+    for (std::uint32_t offset = 0; offset < 5; ++offset) {
+        for (std::uint32_t count = 0; offset + count <= 5; ++count) {
+            REQUIRE(front(queue, count, offset) == std::string("efghi").substr(offset, count));
+        }
+    }
+    REQUIRE(front(queue, 10, 5).empty());
+    queue.advance(4);
     REQUIRE(queue.unsent() == 0);
     REQUIRE(queue.push({as_bytes("jk"), &holder}, 0, pool));
     REQUIRE(unsent(queue) == "jk");
-    queue.acknowledge(3, pool);
+    queue.acknowledge(5, pool);
+    REQUIRE(unsent(queue) == "jk");
+    queue.advance(2);
+    queue.acknowledge(2, pool);
     REQUIRE(queue.empty());
     REQUIRE(pool.taken() == 0);
     REQUIRE(holder.released >= 1);
@@ -132,6 +139,7 @@ TEST_CASE("compacting frees the holder and keeps bytes and cursor") {
             REQUIRE(unsent(queue) == std::string("abcdefghijkl").substr(sent));
             queue.push({as_bytes("mn"), &holder}, 160, pool);
             REQUIRE(unsent(queue) == std::string("abcdefghijklmn").substr(sent));
+            queue.advance(14 - sent);
             queue.acknowledge(14 - acked, pool);
             REQUIRE(queue.empty());
             REQUIRE(pool.taken() == 0);
@@ -143,10 +151,11 @@ TEST_CASE("compacting frees the holder and keeps bytes and cursor") {
 TEST_CASE("reassembly keeps what is new and gives it in order") {
     payload_pool pool;
     tcp_reassembly list;
-    REQUIRE(list.insert(sequence(110), as_bytes("klm"), pool));
-    REQUIRE(list.insert(sequence(104), as_bytes("efg"), pool));
+    REQUIRE(list.insert(sequence(110), as_bytes("klm"), pool) == kept);
+    REQUIRE(list.insert(sequence(104), as_bytes("efg"), pool) == kept);
     REQUIRE(taken(list, 100, pool).empty());
-    REQUIRE(list.insert(sequence(105), as_bytes("fghijkl"), pool));  // overlaps both
+    REQUIRE(list.insert(sequence(105), as_bytes("fghijkl"), pool) == kept);  // overlaps both
+    REQUIRE(list.insert(sequence(106), as_bytes("ghijk"), pool) == known);
     REQUIRE(list.bytes() == 9);
     REQUIRE(list.pieces() == 3);
     std::string all;
@@ -172,7 +181,7 @@ TEST_CASE("reassembly agrees with a map of bytes") {
             const std::uint32_t at = 1 + next(100);
             std::string text;
             for (std::uint32_t k = 0; k < 1 + next(25); ++k) text += byte_at(at + k);
-            REQUIRE(list.insert(sequence(zero + at), as_bytes(text), pool));
+            REQUIRE(list.insert(sequence(zero + at), as_bytes(text), pool) != refused);
             for (std::size_t k = 0; k < text.size(); ++k) have[at + k] = true;
         }
         std::uint32_t at = 0;
@@ -198,18 +207,18 @@ TEST_CASE("reassembly agrees with a map of bytes") {
 TEST_CASE("every other byte costs a bounded number of pieces") {
     payload_pool pool;
     tcp_reassembly list;
-    std::uint32_t refused = 0;
+    std::uint32_t refusals = 0;
     for (std::uint32_t i = 0; i < 1000; ++i) {
-        if (!list.insert(sequence(100 + 2 * i), as_bytes("x"), pool)) ++refused;
+        if (list.insert(sequence(100 + 2 * i), as_bytes("x"), pool) == refused) ++refusals;
     }
     REQUIRE(list.pieces() == tcp_reassembly::free_pieces);
-    REQUIRE(refused == 1000 - tcp_reassembly::free_pieces);
+    REQUIRE(refusals == 1000 - tcp_reassembly::free_pieces);
     list.clear(pool);
     REQUIRE(pool.taken() == 0);
     // Segments of a usual size are kept as far as the window goes.
     const std::string segment(1460, 's');
     for (std::uint32_t i = 0; i < 700; ++i) {
-        REQUIRE(list.insert(sequence(5000 + 1460 * i), as_bytes(segment), pool));
+        REQUIRE(list.insert(sequence(5000 + 1460 * i), as_bytes(segment), pool) == kept);
     }
     list.clear(pool);
 }

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tun/tcp.hh"
@@ -20,6 +21,7 @@ struct said {
     std::uint32_t seq = 0;  // counted from the SYN-ACK
     std::uint32_t ack = 0;  // counted from the host's SYN
     bool superframe = false;
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> sack = {};  // counted like ack
 };
 
 struct stage final : tcp_events {
@@ -37,6 +39,8 @@ struct stage final : tcp_events {
         std::uint32_t ack = 1;
         std::string data = {};
         std::uint16_t window = 60000;
+        std::vector<std::pair<std::uint32_t, std::uint32_t>> sack = {};  // counted like ack
+        std::uint8_t ecn = ecn_none;
     };
     // The bytes live in `last_frame` until the next call.
     parsed_frame frame(const host& what, bool scaled_syn = true) {
@@ -51,7 +55,12 @@ struct stage final : tcp_events {
         if ((what.flags & tcp_syn) != 0) {
             fields.mss = host_mss;
             if (scaled_syn) fields.window_shift = 2;
+            fields.sack_permitted = host_sacks;
         }
+        std::vector<sack_block> blocks;
+        for (auto [start, end] : what.sack) blocks.push_back({our_first + start, our_first + end});
+        fields.sack = blocks;
+        fields.ecn = what.ecn;
         header_buffer header;
         write_tcp_header(header, back, fields, static_cast<std::uint32_t>(what.data.size()), 1460);
         last_frame.assign(header.bytes().begin(), header.bytes().end());
@@ -62,7 +71,8 @@ struct stage final : tcp_events {
         return parsed;
     }
     void open(bool scaled = true) {
-        const parsed_frame syn = frame({tcp_syn, 0, 0}, scaled);
+        const auto flags = static_cast<std::uint8_t>(tcp_syn | (host_ecn ? tcp_ece | tcp_cwr : 0));
+        const parsed_frame syn = frame({flags, 0, 0}, scaled);
         flow = std::make_unique<tcp_flow>(context, syn, now);
     }
     // Through the handshake; nothing is kept of it.
@@ -100,7 +110,13 @@ struct stage final : tcp_events {
         }
         parse_frame(whole, s.head);
         s.data = std::string(as_text(s.head.payload));
-        s.head.payload = {};
+        std::array<sack_block, most_sack_blocks> blocks;
+        const std::size_t count = read_sack(s.head.options.sack, blocks);
+        for (std::size_t i = 0; i < count; ++i) {
+            s.sack.emplace_back(static_cast<std::uint32_t>(blocks[i].start - host_first),
+                                static_cast<std::uint32_t>(blocks[i].end - host_first));
+        }
+        s.head.payload = s.head.options.sack = {};
         if (s.head.has(tcp_syn)) our_first = s.head.seq;
         s.seq = static_cast<std::uint32_t>(s.head.seq - our_first);
         s.ack = static_cast<std::uint32_t>(s.head.ack - host_first);
@@ -127,6 +143,8 @@ struct stage final : tcp_events {
     sequence host_first{0xfffffff0};  // wraps at once
     sequence our_first;
     std::uint16_t host_mss = 1000;
+    bool host_sacks = false;
+    bool host_ecn = false;
     time_us now = 1000 * second;
     bool room = true;
     bool abort_on_delivery = false;

@@ -1,0 +1,112 @@
+// ICMP and ICMPv6 as a router and the stand-in of every destination speak them (RFC 792, RFC 1812
+// section 4.3, RFC 4443): errors and echo replies to a host, and what a host's errors say about our
+// flows. A machine without I/O: parsed frames and a time in, headers out. What is written comes
+// from the destination that the host wrote to, never from an address of the gateway: a kernel
+// drops its own addresses when they come in from a device.
+//
+// When a session is live, whether a destination may be answered for, and what an error does to a
+// flow is the caller's to decide.
+#pragma once
+
+#include <cstdint>
+
+#include "tun/clock.hh"
+#include "tun/frame.hh"
+
+namespace burin::tun {
+
+enum class icmp_error : std::uint8_t {
+    protocol_unreachable,  // IPv6: parameter problem, at the octet that names it (RFC 4443 3.4)
+    port_unreachable,
+    host_unreachable,
+    prohibited,           // by an administrator
+    too_big,              // and may not be fragmented; tells the MTU
+    hops_exceeded,        // on the way
+    reassembly_exceeded,  // its other fragments did not come in time
+};
+
+// A message to a host: the headers, then `rest`, which lies in the frame that was its cause.
+struct icmp_message {
+    header_buffer header;
+    bytes_view rest;
+};
+
+// Whether an error may answer this frame (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e)): not
+// when it is itself an error, or a fragment other than the first. What parse_frame() refused has no
+// answer either: multicast, broadcast, and sources that are no host's address.
+bool may_be_answered(const parsed_frame& cause) noexcept;
+
+// Writes an error about `cause`, of which `packet` and key are used; quotes as much of it as RFC
+// 1812 section 4.3.2.3 (576 bytes in all) and RFC 4443 section 2.4 (c) (1280) allow. `mtu` in
+// bytes, for too_big. False: none is due.
+bool write_icmp_error(icmp_message& out, const parsed_frame& cause, icmp_error what,
+                      std::uint32_t mtu = 0) noexcept;
+// The reply to an echo request, with all of its data. May be longer than an MTU (fragments.hh).
+// False: it is none.
+bool write_echo_reply(icmp_message& out, const parsed_frame& request) noexcept;
+
+// What a host or a router in front of it says about a packet of ours.
+struct icmp_report {
+    enum class kind : std::uint8_t {
+        hard,     // protocol or port unreachable: nobody will ever answer (RFC 1122 4.2.3.9)
+        soft,     // anything else that may pass: unreachable net or host, time exceeded, ...
+        too_big,  // `mtu` says what fits
+    };
+    kind what = kind::soft;
+    std::uint32_t mtu = 0;
+    flow_key key;  // of the flow, as its own frames have it: source is the host
+    bool has_seq = false;
+    sequence seq;  // of the quoted segment, for TCP
+};
+// False: not an error, or it quotes nothing that could be ours. `message` is of kind icmp.
+bool read_icmp_error(const parsed_frame& message, icmp_report& out) noexcept;
+
+// So many a second, and so many at once.
+class token_bucket {
+  public:
+    constexpr token_bucket(std::uint32_t per_second, std::uint32_t burst) noexcept
+        : _per_second(per_second), _most(burst * token), _level(_most) {}
+    bool take(time_us now) noexcept;
+
+  private:
+    static constexpr std::uint64_t token = 1'000'000;  // a second's microseconds
+    std::uint64_t _per_second;
+    std::uint64_t _most;
+    std::uint64_t _level;
+    time_us _filled_at = 0;
+};
+
+struct icmp_limits {
+    // Linux's icmp_msgs_per_sec and icmp_msgs_burst.
+    std::uint32_t errors_per_second = 1000, errors_burst = 50;
+    std::uint32_t echoes_per_second = 1000, echoes_burst = 200;
+};
+
+struct icmp_counters {
+    std::uint64_t echo_replies = 0, errors = 0;
+    std::uint64_t limited = 0;       // due, but too many of them
+    std::uint64_t unanswerable = 0;  // an error was wanted where none may be
+};
+
+// The same, with the limits of RFC 4443 section 2.4 (f) and counted.
+class icmp_responder {
+  public:
+    explicit icmp_responder(const icmp_limits& limits = {}) noexcept
+        : _errors(limits.errors_per_second, limits.errors_burst),
+          _echoes(limits.echoes_per_second, limits.echoes_burst) {}
+
+    bool error(icmp_message& out, const parsed_frame& cause, icmp_error what, std::uint32_t mtu,
+               time_us now) noexcept;
+    bool echo_reply(icmp_message& out, const parsed_frame& request, time_us now) noexcept;
+
+    const icmp_counters& counters() const noexcept { return _counters; }
+
+  private:
+    token_bucket _errors;
+    token_bucket _echoes;
+    icmp_counters _counters;
+};
+
+bool is_echo_request(const parsed_frame& message) noexcept;
+
+}  // namespace burin::tun
