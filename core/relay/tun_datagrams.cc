@@ -8,6 +8,7 @@
 
 #include "core/relay/tun_queue.hh"
 #include "crypto/random.hh"
+#include "tun/fragments.hh"
 #include "tun/udp_frame.hh"
 
 namespace burin::relay {
@@ -229,7 +230,8 @@ tun_datagrams::flow* tun_datagrams::find_or_make(const tun::flow_key& key) noexc
     (is_dns(*f) ? _dns_ages : _ages).push(*f);
     f->last = _context.now;
     ++_counters.flows;
-    if (!_expiry.armed()) rearm();
+    const ring::microseconds_t expiry = f->last + idle_time(*f);
+    if (!_expiry.armed() || expiry < _expiry.deadline()) _context.timers.arm(_expiry, expiry);
     return f;
 }
 
@@ -400,23 +402,14 @@ void tun_datagrams::write(const batch& b) noexcept {
 
 void tun_datagrams::write_large(const batch& b) noexcept {
     const tun::payload_slice& slice = b.slices[0];
-    tun::header_buffer header;
-    ++_id;
-    if (b.key.source.is_v4()) {
-        tun::write_large_udp_header(header, b.key, b.bytes, static_cast<std::uint16_t>(_id));
-        const tun::payload_piece piece{slice.data(), slice.size(), slice.holder()};
-        if (!_writer.write(header.bytes(), std::span(&piece, 1))) ++_counters.no_room;
+    tun::header_buffer whole, header;
+    tun::write_whole_udp_header(whole, b.key, slice.bytes());
+    tun::fragment_cutter cutter(whole, slice.size(), _settings.mtu_bytes, ++_id);
+    for (std::uint32_t from = 0, bytes = 0; cutter.next(header, from, bytes);) {
+        const tun::payload_piece piece{slice.data() + from, bytes, slice.holder()};
+        if (_writer.write(header.bytes(), std::span(&piece, 1))) continue;
+        ++_counters.no_room;
         return;
-    }
-    for (std::uint32_t offset = 0; offset < slice.size();) {
-        const std::uint32_t bytes =
-            tun::write_udp_fragment(header, b.key, slice.bytes(), offset, _id, _settings.mtu_bytes);
-        const tun::payload_piece piece{slice.data() + offset, bytes, slice.holder()};
-        if (!_writer.write(header.bytes(), std::span(&piece, 1))) {
-            ++_counters.no_room;
-            return;
-        }
-        offset += bytes;
     }
 }
 

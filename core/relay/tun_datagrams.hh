@@ -146,7 +146,10 @@ class tun_datagrams {
     void write_large(const batch&) noexcept;
     void on_expiry(ring::microseconds_t now) noexcept;
     void rearm() noexcept;
-    bool is_dns(const flow& f) const noexcept { return f.key.destination_port == 53; }
+    static bool is_dns(const flow& f) noexcept { return f.key.destination_port == 53; }
+    ring::microseconds_t idle_time(const flow& f) const noexcept {
+        return is_dns(f) ? _settings.dns_idle_time : _settings.idle_time;
+    }
 
     context& _context;
     datagram_context& _datagrams;
