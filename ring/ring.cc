@@ -110,9 +110,19 @@ void ring::receive(op& o, int fd, std::span<std::byte> into) noexcept {
     tag(sqe, &o);
 }
 
-void ring::receive_select(op& o, int fd, std::uint16_t group, std::uint32_t bytes) noexcept {
+void ring::receive_select(op& o, int fd, std::uint16_t group, std::uint32_t bytes,
+                          int flags) noexcept {
     io_uring_sqe* sqe = next(&o);
-    io_uring_prep_recv(sqe, fd, nullptr, bytes, 0);
+    io_uring_prep_recv(sqe, fd, nullptr, bytes, flags);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = group;
+    tag(sqe, &o);
+}
+
+void ring::receive_message_select(op& o, int fd, std::uint16_t group, msghdr* message,
+                                  int flags) noexcept {
+    io_uring_sqe* sqe = next(&o);
+    io_uring_prep_recvmsg(sqe, fd, message, static_cast<unsigned>(flags));
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = group;
     tag(sqe, &o);

@@ -87,7 +87,11 @@ class ring {
     void receive(op&, int fd, std::span<std::byte> into) noexcept;
     // The kernel takes a buffer of `group` when bytes arrive: an idle socket holds none. At most
     // `bytes` of it.
-    void receive_select(op&, int fd, std::uint16_t group, std::uint32_t bytes) noexcept;
+    void receive_select(op&, int fd, std::uint16_t group, std::uint32_t bytes,
+                        int flags = 0) noexcept;
+    // The same with the sender's address; the message has one part, whose length is the limit.
+    void receive_message_select(op&, int fd, std::uint16_t group, msghdr* message,
+                                int flags = 0) noexcept;
     void send(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
     void send_message(op&, int fd, const msghdr* message, int flags) noexcept;
     void accept(op&, int listener) noexcept;  // multishot; result = descriptor

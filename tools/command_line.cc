@@ -24,6 +24,8 @@ constexpr int usage_status = 2, failure_status = 1;
 constexpr unsigned most_workers = 256;
 constexpr std::uint32_t most_channels = 1'000'000;
 constexpr std::uint64_t least_memory = 16u << 20;
+// What UDP carries, and sources that one channel remembers, each looked for in turn.
+constexpr std::int64_t most_datagram_bytes = 65507, most_sources = 1000;
 
 // Flags of chisel that this program does not have: told by name, not as a typing mistake.
 constexpr std::string_view missing_flags[] = {
@@ -174,14 +176,25 @@ void duration_from(const environment& env, std::string_view name, ring::microsec
         into = static_cast<ring::microseconds_t>(parsed->count() / 1000);
 }
 
+std::optional<std::int64_t> number_from(const environment& env, std::string_view name) {
+    const std::string& text = variable(env, name);
+    std::int64_t value = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+
 void common_from(const environment& env, common_settings& into) {
     duration_from(env, "CHISEL_PING_TIMEOUT", into.ping_timeout);
     duration_from(env, "CHISEL_DIAL_TIMEOUT", into.dial_timeout);
-    const std::string& limit = variable(env, "CHISEL_WS_READ_LIMIT");
-    std::int64_t bytes = 0;
-    auto [end, error] = std::from_chars(limit.data(), limit.data() + limit.size(), bytes);
-    if (error == std::errc{} && end == limit.data() + limit.size() && bytes >= 0)
-        into.message_limit = static_cast<std::uint64_t>(bytes);
+    if (auto bytes = number_from(env, "CHISEL_WS_READ_LIMIT"); bytes && *bytes >= 0)
+        into.message_limit = static_cast<std::uint64_t>(*bytes);
+    duration_from(env, "CHISEL_UDP_DEADLINE", into.datagrams.deadline);
+    if (auto bytes = number_from(env, "CHISEL_UDP_MAX_SIZE"); bytes && *bytes > 0)
+        into.datagrams.max_bytes =
+            static_cast<std::uint32_t>(std::min(*bytes, most_datagram_bytes));
+    if (auto count = number_from(env, "CHISEL_UDP_MAX_CONNS"); count && *count > 0)
+        into.datagrams.most_sources = static_cast<std::uint32_t>(std::min(*count, most_sources));
     into.old_kernel = !variable(env, "BURIN_OLD_KERNEL").empty();
 }
 
@@ -225,7 +238,6 @@ std::string_view missing_kind(const engine::remote& r) {
     if (r.reverse) return "reverse remotes are not available in this version of burin";
     if (r.stdio) return "stdio remotes are not available in this version of burin";
     if (r.socks) return "SOCKS remotes are not available in this version of burin";
-    if (r.remote_proto == "udp") return "UDP remotes are not available in this version of burin";
     return {};
 }
 
@@ -291,7 +303,8 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     engine::client_settings& s = out.settings;
     CLI::App app(
         "Forwards local ports, and what a TUN device takes in, through a burin or chisel server.\n"
-        "A remote is [local-host:][local-port:]remote-host:remote-port.",
+        "A remote is [local-host:][local-port:]remote-host:remote-port, with /udp behind it for "
+        "datagrams.",
         "burin client");
     common_flags common;
     std::string retries = "-1", least = "1s", most = "5m";
@@ -312,7 +325,7 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     app.add_option("--hostname", s.hostname, "Host header of the HTTP request");
     app.add_flag("--ws-mask", s.random_mask,
                  "Mask WebSocket frames with random keys (default: with zero)");
-    app.add_option("--tun", s.tun, "Create this TUN device and carry its TCP connections");
+    app.add_option("--tun", s.tun, "Create this TUN device and carry its TCP and UDP");
     repeated("--tun-addr", s.tun_addresses, "Address of the device, as 10.9.0.1/24; repeatable");
     repeated("--route", s.routes, "Network to route into the device, as 10.0.0.0/8; repeatable");
     app.add_option("server", s.server, "URL of the server; http:// may be left out");
@@ -369,7 +382,8 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
 
 std::string program_help() {
     return fmt::format(
-        "burin {}: a TCP tunnel over WebSocket and SSH that speaks chisel's protocol\n\n"
+        "burin {}: a tunnel for TCP and UDP over WebSocket and SSH that speaks chisel's "
+        "protocol\n\n"
         "  burin server [flags]                          carry connections to their destinations\n"
         "  burin client [flags] <server> <remote>...     forward local ports\n"
         "  burin client [flags] --tun NAME --tun-addr CIDR --route CIDR... <server> [remote]...\n"

@@ -25,6 +25,7 @@ int run_client(const client_settings& s) {
     if (!s.tun.empty()) {
         if (std::string error = tunnel.open(s); !error.empty()) return fail(error);
         options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
+        shared.udp_superframes = tunnel.udp_superframes();
         log.line(fmt::format("client: {}", tunnel.describe()));
     }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.

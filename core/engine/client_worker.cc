@@ -6,6 +6,7 @@
 
 #include <array>
 
+#include "core/engine/byte_count.hh"
 #include "core/engine/config_request.hh"
 #include "core/engine/duration.hh"
 #include "crypto/random.hh"
@@ -40,7 +41,8 @@ std::string open_entry(entry& e) {
     std::string host = e.what.local_host;
     if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
     auto port = static_cast<std::uint16_t>(port_number(e.what.local_port));
-    e.descriptor = listen_on(host, port, error);
+    e.descriptor =
+        e.what.datagrams() ? bind_datagrams(host, port, error) : listen_on(host, port, error);
     if (e.descriptor < 0)
         return fmt::format("Client cannot listen on {}: {}", e.what.text(), error);
     // Inherited by every connection: one that never gets a session ends with a reset, whatever ends
@@ -63,6 +65,34 @@ struct client_worker::gate {
     std::size_t index;
     remote what;
     listener door;
+};
+
+// All who send to one local UDP port share a channel of this worker's session.
+struct client_worker::datagram_gate final : relay::datagram_uplink {
+    datagram_gate(client_worker& c, const entry& e)
+        : owner(c),
+          name(fmt::format("tun: proxy#{}", e.what.text())),
+          door(c._worker.datagrams(), *this, e.descriptor, e.what.target()) {}
+
+    ssh::connection* session() noexcept override {
+        client_session* s = owner.session();
+        return s == nullptr ? nullptr : &s->channels();
+    }
+    void on_entry_open(const relay::datagram_entry&) noexcept override {
+        owner.log(true, name + ": Open");
+    }
+    void on_entry_failed(const relay::datagram_entry&, std::string_view why) noexcept override {
+        owner.log(false, fmt::format("{}: Stream error: {}", name, escape(why)));
+    }
+    void on_entry_closed(const relay::datagram_entry& e) noexcept override {
+        owner.log(true, fmt::format("{}: Close (sent {} received {})", name,
+                                    byte_count(e.bytes_sent()), byte_count(e.bytes_received())));
+    }
+    void on_entry_stopped(const relay::datagram_entry&) noexcept override {}
+
+    client_worker& owner;
+    std::string name;
+    relay::datagram_entry door;
 };
 
 // ---- life ----
@@ -91,6 +121,7 @@ void client_worker::leave() noexcept {
     _waiting_timer.disarm();
     _dial.cancel();
     for (auto& g : _gates) g->door.stop();
+    for (auto& g : _datagram_gates) g->door.stop();
     for (const waiting& w : _waiting) ::close(w.descriptor);
     _waiting.clear();
     _worker.remove(*this);
@@ -110,6 +141,7 @@ void client_worker::connect() noexcept {
         _worker.at_end([this] {
             _dialer.reset();
             _gates.clear();
+            _datagram_gates.clear();
         });
         _dialer = std::make_unique<relay::dialer>(
             _worker.ring(), _worker.timers(), _worker.resolver(),
@@ -141,6 +173,7 @@ void client_worker::on_session_ready(ring::microseconds_t latency) noexcept {
     log(false,
         fmt::format("Connected (Latency {})", duration_text(std::chrono::microseconds(latency))));
     if (_tun != nullptr) _tun->session_ready();
+    for (auto& g : _datagram_gates) g->door.session_ready();
     if (first())
         serve_waiting();
     else
@@ -192,7 +225,12 @@ void client_worker::take_tun(tun::descriptor queue) noexcept {
 
 void client_worker::listen(const std::vector<entry>& entries) {
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        _gates.push_back(std::make_unique<gate>(*this, i, entries[i]));
+        if (entries[i].what.datagrams()) {
+            _datagram_gates.push_back(std::make_unique<datagram_gate>(*this, entries[i]));
+            if (live()) _datagram_gates.back()->door.session_ready();
+        } else {
+            _gates.push_back(std::make_unique<gate>(*this, i, entries[i]));
+        }
         log(false, fmt::format("tun: proxy#{}: Listening", entries[i].what.text()));
     }
     log(true, "tun: Bound proxies");

@@ -16,12 +16,13 @@
 #include "core/engine/remote.hh"
 #include "core/engine/tun_intake.hh"
 #include "core/http/upgrade.hh"
+#include "core/relay/datagram_entry.hh"
 
 namespace burin::engine {
 
 class client_worker;
 
-// A forward remote with its listening socket.
+// A forward remote with its listening socket, or its bound one when it is for datagrams.
 struct entry {
     remote what;
     int descriptor = -1;
@@ -39,6 +40,7 @@ struct client_shared {
     std::vector<std::unique_ptr<client_worker>>* clients = nullptr;
     std::function<void(int)> finish;
     relay::socket_hook prepare_socket;           // keeps the session's socket out of the tunnel
+    bool udp_superframes = false;                // of the TUN device
     std::atomic<std::uint32_t> flow_numbers{0};  // of flows of the TUN
     std::deque<std::atomic<std::uint32_t>> proxy_flows;  // the same for each remote
     std::atomic<bool> server_sends_eof{false};           // seen of it once
@@ -80,7 +82,8 @@ class client_worker final : public resident, public client_session_owner {
     void report(std::string& into) const override;
 
   private:
-    struct gate;  // a listener and its remote
+    struct gate;           // a listener and its remote
+    struct datagram_gate;  // a bound UDP socket and its remote
     struct waiting {
         int descriptor;
         std::size_t entry_index;
@@ -116,6 +119,7 @@ class client_worker final : public resident, public client_session_owner {
     ring::microseconds_t _connect_deadline = 0, _ready_since = 0;
     std::deque<waiting> _waiting;
     std::vector<std::unique_ptr<gate>> _gates;
+    std::vector<std::unique_ptr<datagram_gate>> _datagram_gates;
     std::vector<std::string> _targets;  // by entry: what a channel names
     std::atomic<bool> _live{false};
     std::size_t _turn = 0;

@@ -401,8 +401,9 @@ void link::flush() noexcept {
     if (_connection != nullptr && !_ended) _connection->tell_sendable();
     // Payload that could not be sealed keeps no receive buffer when those run short.
     if (_connection != nullptr && _connection->queued_bytes() > 0) {
-        ring::buffer_group& group = _worker.relays().buffers;
-        if (group.held() > group.count() / 2) _connection->own_queued();
+        auto short_of = [](const ring::buffer_group& g) { return g.held() > g.count() / 2; };
+        if (short_of(_worker.relays().buffers) || short_of(_worker.datagrams().buffers))
+            _connection->own_queued();
     }
     if (!_ended && !_close_after_send && _raw_out.size() < most_raw_bytes) arm_receive();
     _flushing = false;

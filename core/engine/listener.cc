@@ -21,16 +21,44 @@ constexpr int busy_tries = 25;
 constexpr unsigned busy_wait_us = 20'000;
 }  // namespace
 
-int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
-    std::string where =
-        fmt::format("{}:{}", host.find(':') == host.npos ? host : "[" + host + "]", port);
+namespace {
+
+// One address to bind to; nullptr and a sentence when there is none.
+addrinfo* own_address(const std::string& host, std::uint16_t port, int type,
+                      const std::string& what, std::string& error) {
     addrinfo hints{}, *found = nullptr;
-    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_socktype = type;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-    if (int e = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); e != 0) {
-        error = fmt::format("listen tcp {}: {}", where, gai_strerror(e));
-        return -1;
-    }
+    int e = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+    if (e == 0) return found;
+    error = fmt::format("listen {}: {}", what, gai_strerror(e));
+    return nullptr;
+}
+
+std::string host_and_port(const std::string& host, std::uint16_t port) {
+    return fmt::format("{}:{}", host.find(':') == host.npos ? host : "[" + host + "]", port);
+}
+
+}  // namespace
+
+int bind_datagrams(const std::string& host, std::uint16_t port, std::string& error) {
+    const std::string what = "udp " + host_and_port(host, port);
+    addrinfo* found = own_address(host, port, SOCK_DGRAM, what, error);
+    if (found == nullptr) return -1;
+    int fd = socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool good = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0;
+    int e = errno;
+    freeaddrinfo(found);
+    if (good) return fd;
+    if (fd >= 0) ::close(fd);
+    error = fmt::format("listen {}: bind: {}", what, relay::errno_words(e));
+    return -1;
+}
+
+int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
+    const std::string where = host_and_port(host, port);
+    addrinfo* found = own_address(host, port, SOCK_STREAM, "tcp " + where, error);
+    if (found == nullptr) return -1;
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1;
     // Inherited by every accepted socket.

@@ -13,6 +13,8 @@ namespace burin::engine {
 // Binds and listens on the calling thread, at start-up: `host` is an address or a name of this
 // machine, without brackets. The descriptor, or -1 and one sentence in `error`.
 int listen_on(const std::string& host, std::uint16_t port, std::string& error);
+// The same for datagrams: a bound UDP socket.
+int bind_datagrams(const std::string& host, std::uint16_t port, std::string& error);
 
 class listener {
   public:

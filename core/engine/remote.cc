@@ -77,7 +77,7 @@ std::string remote::text() const {
         return whole.starts_with(start) ? whole.substr(start.size()) : whole;
     };
     return fmt::format("{}{}=>{}{}", reverse ? "R:" : "", without(local(), "0.0.0.0:"),
-                       without(target(), "127.0.0.1:"), remote_proto == "udp" ? "/udp" : "");
+                       without(target(), "127.0.0.1:"), datagrams() ? "/udp" : "");
 }
 
 remote_reading parse_remote(std::string_view text) {

@@ -17,6 +17,7 @@ struct remote {
     // "host:port" of either side, as it is dialled, listened on or sent in a channel's target.
     std::string local() const;
     std::string target() const;
+    bool datagrams() const { return remote_proto == "udp"; }
     // The form in logs: "3000=>google.com:80", "R:2222=>localhost:22", "53=>1.1.1.1:53/udp".
     std::string text() const;
 

@@ -250,9 +250,7 @@ void server_session::on_open(ssh::channel& c, const ssh::channel_open& open) noe
     if (target->what == relay::target::kind::socks)
         return _connection->refuse(c, ssh::open_failure_reason::prohibited,
                                    "SOCKS5 is not enabled");
-    if (target->what == relay::target::kind::udp)
-        return _connection->refuse(c, ssh::open_failure_reason::prohibited,
-                                   "UDP is not available on this server");
+    if (target->what == relay::target::kind::udp) return open_datagrams(c, std::move(*target));
     new dialling(*this, c, std::move(*target));  // frees itself
 }
 
@@ -270,6 +268,31 @@ void server_session::on_flow_closed(const relay::socket_relay& r) noexcept {
             fmt::format("tun: conn#{}: Close [{}/{}]", r.number(), _open_flows, _flow_number));
     }
     release();
+}
+
+void server_session::open_datagrams(ssh::channel& c, relay::target target) noexcept {
+    ++_open_flows;
+    ++_flow_number;
+    log(true, fmt::format("conn#{}: Open [{}/{}]", _flow_number, _open_flows, _flow_number));
+    relay::datagram_exit::start(_worker.datagrams(), _worker.resolver(), *_connection, *this, c,
+                                std::move(target), _flow_number);
+}
+
+void server_session::on_datagrams_over(const relay::datagram_exit& e,
+                                       std::string_view why) noexcept {
+    --_open_flows;
+    if (!why.empty())
+        log(false, fmt::format("conn#{}: {}/udp: {}: channel closed", e.number(),
+                               escape(e.target().text()), why));
+    log(true, fmt::format("conn#{}: sent {} received {}", e.number(), byte_count(e.bytes_sent()),
+                          byte_count(e.bytes_received())));
+    log(true, fmt::format("conn#{}: Close [{}/{}]", e.number(), _open_flows, _flow_number));
+}
+
+void server_session::on_datagrams_unresolved(const relay::datagram_exit& e,
+                                             std::string_view why) noexcept {
+    log(false,
+        fmt::format("conn#{}: {}/udp: {}", e.number(), escape(e.target().text()), escape(why)));
 }
 
 void server_session::on_ended(std::string_view why) noexcept {

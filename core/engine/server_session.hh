@@ -11,6 +11,7 @@
 #include "core/engine/log.hh"
 #include "core/engine/settings.hh"
 #include "core/http/upgrade.hh"
+#include "core/relay/datagram_exit.hh"
 #include "core/relay/dialer.hh"
 #include "core/relay/target.hh"
 
@@ -35,7 +36,7 @@ struct server_shared {
 // that logs in within milliseconds is hardly met.
 inline constexpr std::uint32_t early_limit = 1024;
 
-class server_session final : public link {
+class server_session final : public link, private relay::datagram_observer {
   public:
     // Takes an accepted descriptor; lives on the worker from then on.
     static void start(worker&, server_shared&, int descriptor, const relay::endpoint& peer);
@@ -58,7 +59,12 @@ class server_session final : public link {
     void on_global_request(const ssh::global_request&) noexcept override;
     void on_flow_open(const relay::socket_relay&) noexcept override;
     void on_flow_closed(const relay::socket_relay&) noexcept override;
+    // ---- datagrams ----
+    void on_datagrams_over(const relay::datagram_exit&, std::string_view why) noexcept override;
+    void on_datagrams_unresolved(const relay::datagram_exit&,
+                                 std::string_view why) noexcept override;
 
+    void open_datagrams(ssh::channel&, relay::target) noexcept;
     std::size_t on_http(bytes_view) noexcept;
     void on_config(const ssh::global_request&) noexcept;
     void leave_early() noexcept;

@@ -23,6 +23,7 @@ struct common_settings {
     std::uint64_t memory_bytes = 256u << 20;  // a worker
     std::uint32_t max_channels = 10'000;      // a session
     bool old_kernel = false;                  // take the paths of Linux 6.1 (tests)
+    relay::datagram_settings datagrams;
     // Bytes of one WebSocket message from the peer; 0: no limit.
     std::uint64_t message_limit = http::websocket_reader::default_message_limit;
 
@@ -36,7 +37,8 @@ struct common_settings {
         return {.memory_bytes = memory_bytes,
                 .max_channels = max_channels,
                 .dial_timeout = dial_timeout,
-                .mask = {.read_multishot = !old_kernel}};
+                .mask = {.read_multishot = !old_kernel},
+                .datagrams = datagrams};
     }
 };
 

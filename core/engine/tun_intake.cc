@@ -20,7 +20,10 @@ std::string tun_device::open(const client_settings& s) {
         if (!route) return route.error().what;
         _network.routes.push_back(route.value());
     }
-    auto device = tun::device::open({.name = s.tun, .queues = s.workers});
+    auto device = tun::device::open(
+        {.name = s.tun,
+         .queues = s.workers,
+         .udp = s.old_kernel ? tun::udp_segmentation::off : tun::udp_segmentation::wanted});
     if (!device) return device.error().what;
     _device = std::move(device).value();
     auto routes = tun::routes::open(_device->index(), _device->name());
@@ -52,7 +55,8 @@ tun_intake::tun_intake(worker& w, client_worker& client, client_shared& shared,
       _shared(shared),
       _queue(w.relays(), w.budget(), *this, std::move(queue),
              {.most_flows = shared.settings->max_channels,
-              .hold_time = shared.settings->session_wait}) {
+              .hold_time = shared.settings->session_wait,
+              .udp_superframes = shared.udp_superframes}) {
     _worker.add(*this);
     _worker.attach(&_queue);
 }
@@ -94,6 +98,11 @@ void tun_intake::on_flow_closed(const relay::tun_flow& f) noexcept {
 void tun_intake::on_flow_refused(const relay::tun_flow& f, std::string_view why) noexcept {
     _client.log(false, fmt::format("tun: conn#{}: {}: Stream error: {}", f.number(), f.target(),
                                    escape(why)));
+}
+
+void tun_intake::on_datagrams_refused(std::string_view target, std::string_view why) noexcept {
+    if (!_shared.settings->verbose) return;
+    _client.log(true, fmt::format("tun: {}/udp: Stream error: {}", target, escape(why)));
 }
 
 void tun_intake::on_device_lost(int error) noexcept {

@@ -26,6 +26,7 @@ class tun_device {
     const std::string& name() const noexcept { return _device->name(); }
     // A line that says what there is now.
     std::string describe() const;
+    bool udp_superframes() const noexcept { return _device->udp_segmentation_on(); }
     // Once a worker; on its thread.
     tun::descriptor take_queue(unsigned worker) noexcept { return _device->take_queue(worker); }
     // For every socket of the tunnel's own: keeps it from being routed into the tunnel. Any thread.
@@ -58,6 +59,7 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void on_flow_open(const relay::tun_flow&) noexcept override;
     void on_flow_closed(const relay::tun_flow&) noexcept override;
     void on_flow_refused(const relay::tun_flow&, std::string_view why) noexcept override;
+    void on_datagrams_refused(std::string_view target, std::string_view why) noexcept override;
     void on_device_lost(int error) noexcept override;
     void on_stopped() noexcept override;
 

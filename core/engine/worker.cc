@@ -73,10 +73,15 @@ void worker::run() {
         _socket_buffers = std::make_unique<ring::buffer_group>(*_ring, socket_shape);
         _session_buffers = std::make_unique<ring::buffer_group>(*_ring, session_shape);
         _early_buffers = std::make_unique<ring::buffer_group>(*_ring, early_shape);
+        _datagram_buffers = std::make_unique<ring::buffer_group>(
+            *_ring, relay::datagram_context::buffer_shape(5, _options.datagrams));
         _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
         _budget = std::make_unique<ring::budget>(_options.memory_bytes, _options.max_channels);
         _pieces = std::make_unique<ssh::piece_pool>();
         _relays = std::make_unique<relay::context>(*_ring, *_timers, *_socket_buffers, *_pieces);
+        _datagrams = std::make_unique<relay::datagram_context>(*_ring, *_timers, *_datagram_buffers,
+                                                               *_pieces, _options.datagrams);
+        _relays->datagrams = _datagrams.get();
         _resolver = std::make_unique<relay::resolver>(
             *_ring, *_timers, relay::resolver_settings{.prepare = _options.prepare_socket});
         _dialer = std::make_unique<relay::dialer>(
@@ -97,9 +102,11 @@ void worker::run() {
     _disposed.clear();
     _dialer.reset();
     _resolver.reset();
+    _datagrams.reset();
     _relays.reset();
     _pieces.reset();
     _arenas.reset();
+    _datagram_buffers.reset();
     _early_buffers.reset();
     _session_buffers.reset();
     _socket_buffers.reset();
@@ -119,7 +126,7 @@ void worker::turn() noexcept {
         _woken != nullptr || _relays->pending() || (_tun != nullptr && _tun->pending());
     _ring->wait(busy ? 0 : _timers->next());
     _now = ring::monotonic_now();  // before the completions, which may have been waited for long
-    _relays->now = _now;
+    _relays->now = _datagrams->now = _now;
     _ring->deliver();
     _timers->advance(_now);
     flush();
@@ -130,8 +137,10 @@ void worker::turn() noexcept {
 void worker::wind_up() {
     for (resident* r : std::vector<resident*>(_residents.begin(), _residents.end())) r->leave();
     ring::microseconds_t limit = ring::monotonic_now() + wind_up_limit;
-    while (_now < limit && (!_residents.empty() || _relays->alive() > 0)) {
+    while (_now < limit &&
+           (!_residents.empty() || _relays->alive() > 0 || _datagrams->alive() > 0)) {
         _relays->end_all();
+        _datagrams->end_all();
         ++_turns;
         _ring->wait(std::min(limit, _now + 10 * ring::millisecond));
         _now = ring::monotonic_now();
@@ -162,6 +171,7 @@ void worker::report(std::string& into) const {
     into += fmt::format("worker {}: budget: total={} free-for-growth={} channels={}/{}\n", _index,
                         _budget->total(), _budget->growth_left(), _budget->open_channels(),
                         _budget->channel_limit());
+    _datagrams->report(into, fmt::format("worker {}: datagrams", _index));
     for (const resident* r : _residents) r->report(into);
 }
 
@@ -231,10 +241,12 @@ void worker::flush() noexcept {
     if (_tun != nullptr) _tun->flush();
     _relays->flush_receives();
     _relays->bury();
+    _datagrams->flush();
     _disposed.clear();
     _socket_buffers->offer();
     _session_buffers->offer();
     _early_buffers->offer();
+    _datagram_buffers->offer();
 }
 
 }  // namespace burin::engine

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/relay/context.hh"
+#include "core/relay/datagram_context.hh"
 #include "core/relay/dialer.hh"
 #include "core/relay/resolver.hh"
 #include "core/relay/tun_queue.hh"
@@ -38,6 +39,7 @@ struct worker_options {
     ring::microseconds_t dial_timeout = 30 * ring::second;
     ring::features mask = {};
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
+    relay::datagram_settings datagrams = {};
 };
 
 // What takes part in the flush of every turn; added and removed on the worker's thread.
@@ -106,6 +108,7 @@ class worker {
     ring::budget& budget() noexcept { return *_budget; }
     ssh::piece_pool& pieces() noexcept { return *_pieces; }
     relay::context& relays() noexcept { return *_relays; }
+    relay::datagram_context& datagrams() noexcept { return *_datagrams; }
     relay::resolver& resolver() noexcept { return *_resolver; }
     relay::dialer& dialer() noexcept { return *_dialer; }
     const worker_options& options() const noexcept { return _options; }
@@ -143,10 +146,12 @@ class worker {
     std::unique_ptr<ring::buffer_group> _socket_buffers;
     std::unique_ptr<ring::buffer_group> _session_buffers;
     std::unique_ptr<ring::buffer_group> _early_buffers;
+    std::unique_ptr<ring::buffer_group> _datagram_buffers;
     std::unique_ptr<ring::memory_pool> _arenas;
     std::unique_ptr<ring::budget> _budget;
     std::unique_ptr<ssh::piece_pool> _pieces;
     std::unique_ptr<relay::context> _relays;
+    std::unique_ptr<relay::datagram_context> _datagrams;
     std::unique_ptr<relay::resolver> _resolver;
     std::unique_ptr<relay::dialer> _dialer;
     ring::member_op<&worker::on_mail> _mail{this};

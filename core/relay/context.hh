@@ -20,6 +20,7 @@
 namespace burin::relay {
 
 class socket_relay;
+class datagram_context;
 
 struct relay_counters {
     std::uint64_t flows = 0, receives = 0, received_bytes = 0, sends = 0, sent_bytes = 0;
@@ -39,7 +40,8 @@ class context {
     ring::buffer_group& buffers;
     ssh::piece_pool& pieces;
     relay_counters counters;
-    ring::microseconds_t now = 0;  // of this turn
+    datagram_context* datagrams = nullptr;  // of the same worker; nullptr: UDP is not carried
+    ring::microseconds_t now = 0;           // of this turn
 
     // ---- flush, in this order ----
     // One sendmsg for every relay that has payload for its socket.

@@ -53,6 +53,12 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
       _table(random_key(), settings.most_flows) {
+    if (c.datagrams != nullptr)
+        _datagrams = std::make_unique<tun_datagrams>(
+            c, *c.datagrams, _uplink, _writer, _blocks,
+            tun_datagram_settings{.mtu_bytes = settings.mtu_bytes,
+                                  .superframes = settings.udp_superframes,
+                                  .most_targets = std::max(1u, settings.most_flows / 4)});
     _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
 }
 
@@ -99,6 +105,9 @@ void tun_queue::hand_on(tun::frame_kind kind, const tun::parsed_frame& frame) no
                 _counters.payload_bytes += frame.packet.size();
             }
             return take_tcp(frame);
+        case tun::frame_kind::udp:
+            if (_datagrams != nullptr) _datagrams->take(frame, _frame);
+            return;
         case tun::frame_kind::icmp: return take_icmp(frame);
         case tun::frame_kind::other_protocol:
             return _icmp.tell(frame, tun::icmp_error::protocol_unreachable, 0, _frame, time());
@@ -289,6 +298,7 @@ void tun_queue::flush() noexcept {
     }
     flush_work();
     _tcp.flush(_context.now);
+    if (_datagrams != nullptr) _datagrams->flush();
     free_slots();
     _blocks.end_turn();
     free_dead();
@@ -329,6 +339,7 @@ void tun_queue::stop() noexcept {
     _stopping = true;
     for (tun_flow* f : _flows)
         if (f != nullptr) f->reset();
+    if (_datagrams != nullptr) _datagrams->stop();
     if (_read.in_flight) _context.ring.cancel(_cancel, _read);
 }
 
@@ -390,6 +401,7 @@ void tun_queue::report(std::string& into, std::string_view name) const {
         if (in.kinds[number] > 0) into += fmt::format(" {}={}", to_text(kind), in.kinds[number]);
     }
     into += "\n";
+    if (_datagrams != nullptr) _datagrams->report(into, name);
     for (const tun_flow* f : _flows)
         if (f != nullptr) into += fmt::format("{}: {}\n", name, f->describe());
 }

@@ -19,12 +19,14 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/relay/context.hh"
 #include "core/relay/tun_blocks.hh"
+#include "core/relay/tun_datagrams.hh"
 #include "core/relay/tun_flow.hh"
 #include "core/relay/tun_icmp.hh"
 #include "core/relay/tun_writer.hh"
@@ -51,6 +53,10 @@ class tun_uplink {
     virtual void on_flow_open(const tun_flow&) noexcept = 0;
     virtual void on_flow_closed(const tun_flow&) noexcept = 0;
     virtual void on_flow_refused(const tun_flow&, std::string_view why) noexcept = 0;
+    // The server gave no channel for datagrams to `target`, or took it away.
+    virtual void on_datagrams_refused(std::string_view target, std::string_view why) noexcept {
+        (void)target, (void)why;
+    }
     // The device is gone or broken, `error` is an errno; nothing is read any more.
     virtual void on_device_lost(int error) noexcept = 0;
     // After stop(): nothing is pending.
@@ -67,6 +73,7 @@ struct tun_queue_settings {
     // Bytes that hosts may have under way to us, all flows that move together: what waits in the
     // device is in front of everybody's next frame. 8 MiB are some 5 ms at 16 Gbit/s.
     std::uint64_t most_under_way = 8u << 20;
+    bool udp_superframes = false;  // the device has them (tun/device.hh)
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
 };
@@ -175,6 +182,7 @@ class tun_queue final : private tun::tcp_events {
     tun_icmp _icmp;
     tun::fragment_store _fragments;
     ring::member_timer<&tun_queue::on_fragments_late> _fragments_late{this};
+    std::unique_ptr<tun_datagrams> _datagrams;
     tun::tcp_context _tcp;
     tun::flow_table _table;
     std::vector<tun_flow*> _flows;  // by index

@@ -35,6 +35,15 @@ piece* piece_pool::make(ring::buffer holder, bytes_view bytes) noexcept {
     return p;
 }
 
+piece* piece_pool::make_owned(std::uint32_t size) noexcept {
+    auto* memory = static_cast<std::byte*>(std::malloc(size));
+    if (memory == nullptr) std::abort();  // out of memory is fatal everywhere
+    piece* p = make({}, {memory, size});
+    p->owned = memory;
+    _owned_bytes += size;
+    return p;
+}
+
 void piece_pool::drop(piece* p) noexcept {
     p->holder.reset();
     if (p->owned != nullptr) {

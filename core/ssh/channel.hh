@@ -40,6 +40,8 @@ class piece_pool {
     piece_pool& operator=(const piece_pool&) = delete;
 
     piece* make(ring::buffer holder, bytes_view bytes) noexcept;
+    // With memory of its own, uninitialised: `owned` is where the caller puts its `size` bytes.
+    piece* make_owned(std::uint32_t size) noexcept;
     void drop(piece*) noexcept;
     // Copies the bytes out of the receive buffer, which goes back to its group. The memory has the
     // size of the bytes, or `capacity` when that is more.

@@ -341,10 +341,13 @@ std::uint32_t connection::sendable(channel& c) noexcept {
 }
 
 void connection::send(channel& c, ring::buffer holder, bytes_view bytes) noexcept {
-    if (bytes.empty()) return;
+    if (!bytes.empty()) send(c, _pieces.make(std::move(holder), bytes));
+}
+
+void connection::send(channel& c, piece* p) noexcept {
     if (c.queue.empty()) c.queued_since_ms = now_ms();
-    c.queue.push(_pieces.make(std::move(holder), bytes));
-    _queued_bytes += bytes.size();
+    _queued_bytes += p->size;
+    c.queue.push(p);
     mark_ready(c);
 }
 
@@ -497,7 +500,8 @@ void connection::flush_data(packet_sink& sink) noexcept {
 }
 
 void connection::own_queued() noexcept {
-    // No channel queues more than its credit, so whatever has a queue stands in the ready list.
+    // No channel queues more than its credit in receive buffers, so whatever has such a queue
+    // stands in the ready list.
     for (channel* c = _ready.first(); c != nullptr; c = _ready.after(*c)) c->queue.own(_pieces);
 }
 

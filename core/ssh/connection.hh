@@ -82,6 +82,9 @@ class connection {
     std::uint32_t sendable(channel&) noexcept;
     // Queues payload, at most sendable(); sealed in a later flush.
     void send(channel&, ring::buffer holder, bytes_view bytes) noexcept;
+    // The same with a piece of the worker's pool, which it takes. One with memory of its own may go
+    // beyond sendable(): it then waits for the peer's credit and keeps no receive buffer.
+    void send(channel&, piece*) noexcept;
     // EOF after everything queued.
     void send_eof(channel&) noexcept;
     // CLOSE after everything queued (and EOF if wanted); the end is detached at once.

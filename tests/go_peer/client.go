@@ -28,6 +28,7 @@ type clientOptions struct {
 	rekey          uint64
 	once           bool
 	version        string
+	udpEntries     []*udpEntry
 }
 
 func runClient(arguments []string) error {
@@ -45,6 +46,7 @@ func runClient(arguments []string) error {
 	flags.BoolVar(&o.text, "text", false, "send text messages")
 	flags.BoolVar(&o.pings, "pings", false, "send a WebSocket ping before every message")
 	flags.BoolVar(&o.noEOF, "no-eof", false, "as chisel 1.11: never EOF, one end closes both")
+	flags.BoolVar(&o.udpRecord, "udp-record", false, "print the octets of UDP channels")
 	flags.Var(&o.kex, "kex", "key exchanges")
 	flags.Var(&o.ciphers, "ciphers", "ciphers")
 	flags.Var(&o.macs, "macs", "MACs")
@@ -65,6 +67,14 @@ func runClient(arguments []string) error {
 		}
 		declared.Remotes = append(declared.Remotes, r)
 		if r.Reverse {
+			continue
+		}
+		if r.RemoteProto == "udp" {
+			entry, err := listenUDP(r)
+			if err != nil {
+				return err
+			}
+			o.udpEntries = append(o.udpEntries, entry)
 			continue
 		}
 		listener, err := net.Listen("tcp", r.local())
@@ -160,6 +170,14 @@ func (o *clientOptions) session(declared config, box *sessionBox) error {
 	go refuseChannels(channels)
 	log.Printf("client: Connected (Latency %s)", time.Since(begin))
 	box.put(conn)
+	for _, entry := range o.udpEntries {
+		go func(entry *udpEntry) {
+			if err := entry.session(&o.behaviour, conn); err != nil {
+				fmt.Printf("udp channel rejected: %v\n", err)
+				os.Exit(1) // docs/wire.md section 9.1
+			}
+		}(entry)
+	}
 	if o.once && len(declared.Remotes) == 0 {
 		return nil
 	}

@@ -40,11 +40,14 @@ func (c config) encode() []byte {
 
 var remotePart = regexp.MustCompile(`(\[[^\[\]]+\]|[^\[\]:]+):?`)
 
-// parseRemote takes the forward TCP forms PORT, HOST:PORT, LPORT:HOST:RPORT and LHOST:LPORT:HOST:RPORT, and R: before any.
+// parseRemote takes the forms PORT, HOST:PORT, LPORT:HOST:RPORT and LHOST:LPORT:HOST:RPORT, R: before any, /udp behind.
 func parseRemote(text string) (*remote, error) {
 	r := &remote{LocalProto: "tcp", RemoteProto: "tcp", LocalHost: "0.0.0.0", RemoteHost: "127.0.0.1"}
 	rest := strings.TrimPrefix(text, "R:")
 	r.Reverse = rest != text
+	if plain := strings.TrimSuffix(rest, "/udp"); plain != rest {
+		rest, r.LocalProto, r.RemoteProto = plain, "udp", "udp"
+	}
 	var parts []string
 	for _, match := range remotePart.FindAllStringSubmatch(rest, -1) {
 		parts = append(parts, match[1])
@@ -73,6 +76,9 @@ func (r *remote) target() string { return r.RemoteHost + ":" + r.RemotePort }
 type behaviour struct {
 	noEOF             bool // 1.11: never sends EOF; one direction ending closes both
 	confirmBeforeDial bool // 1.11: confirms the channel, then dials
+	udpFragile        bool // 1.11: one refused flow ends its UDP channel
+	udpRecord         bool // print the octets of UDP channels
+	udpRefused        bool // reject UDP channels
 	dialTimeout       time.Duration
 	verbose           bool
 	opened, live      int64
@@ -149,7 +155,11 @@ func (b *behaviour) serveChannel(request ssh.NewChannel) {
 		return
 	}
 	if strings.HasSuffix(target, "/udp") {
-		request.Reject(ssh.Prohibited, "no UDP here")
+		if b.udpRefused {
+			request.Reject(ssh.Prohibited, "no UDP here")
+			return
+		}
+		b.serveUDP(request, strings.TrimSuffix(target, "/udp"))
 		return
 	}
 	target = strings.TrimSuffix(target, "/tcp")

@@ -162,7 +162,8 @@ class side final : public ssh::transport_events,
         failure = why;
         layer->lose();
     }
-    void on_open(ssh::channel& c, const ssh::channel_open&) noexcept override {
+    void on_open(ssh::channel& c, const ssh::channel_open& open) noexcept override {
+        if (take && take(c, open)) return;
         const int descriptor = std::exchange(next_descriptor, -1);
         if (descriptor < 0)
             return layer->refuse(c, ssh::open_failure_reason::connect_failed, "nobody there");
@@ -186,6 +187,8 @@ class side final : public ssh::transport_events,
     std::uint64_t growth_at_start = 0;
     std::unique_ptr<ssh::connection> layer;
     int next_descriptor = -1;  // what the next dial gives
+    // Takes a channel that the peer opens; false: it is dialled.
+    std::function<bool(ssh::channel&, const ssh::channel_open&)> take;
     socket_relay* last = nullptr;
     std::uint32_t numbers = 0;
     unsigned opened = 0, closed = 0;
@@ -261,6 +264,7 @@ struct tunnel {
         exit->flush();
         relays.flush_receives();
         relays.bury();
+        if (also) also();
         sockets.offer();
         sessions.offer();
     }
@@ -337,6 +341,7 @@ struct tunnel {
     ssh::piece_pool pieces;
     context relays{main.ring, main.timers, sockets, pieces};
     std::unique_ptr<side> entry, exit;
+    std::function<void()> also;  // in every turn's flush
 
   private:
     int _session[2];

@@ -1,0 +1,179 @@
+#include "core/relay/datagram_channel.hh"
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+namespace burin::relay {
+
+namespace {
+// What is queued on the channel itself and can no longer be dropped: two turns of its round robin.
+constexpr std::uint64_t most_committed_bytes = 128 * 1024;
+}  // namespace
+
+datagram_channel::~datagram_channel() {
+    close();
+}
+
+// ---- life ----
+
+bool datagram_channel::open(ssh::connection& connection, std::string_view target) noexcept {
+    close();
+    const std::string name = std::string(target) + "/udp";
+    ssh::channel* c = connection.open(*this, "chisel", as_bytes(name));
+    if (c == nullptr) return false;
+    attach(connection, c);
+    return true;
+}
+
+void datagram_channel::accept(ssh::connection& connection, ssh::channel& c) noexcept {
+    attach(connection, &c);
+    _confirmed = true;
+    connection.accept(c, *this);  // the session may be over with it
+    if (_channel != nullptr) connection.send(c, {}, gob_definition());
+}
+
+void datagram_channel::attach(ssh::connection& connection, ssh::channel* c) noexcept {
+    _connection = &connection;
+    _channel = c;
+    _confirmed = false;
+    _reader = {};
+}
+
+void datagram_channel::detach() noexcept {
+    ++_life;
+    _channel = nullptr;
+    _confirmed = false;
+    while (!_backlog.empty()) {
+        ssh::piece* p = _backlog.pop();
+        _context.held_bytes -= p->size;
+        _context.pieces.drop(p);
+        ++_context.counters.no_channel;
+    }
+    _reader = {};
+    account();
+}
+
+void datagram_channel::close() noexcept {
+    if (_channel == nullptr) return;
+    ssh::channel* c = _channel;
+    detach();
+    _connection->close(*c);
+}
+
+void datagram_channel::account() noexcept {
+    const std::size_t held = _reader.held_bytes();
+    _context.held_bytes += held;
+    _context.held_bytes -= std::exchange(_accounted, held);
+}
+
+// ---- out ----
+
+bool datagram_channel::flows(std::size_t bytes) const noexcept {
+    return _confirmed && _backlog.empty() && _channel->queue.bytes() < most_committed_bytes &&
+           _connection->sendable(*_channel) >= bytes;
+}
+
+void datagram_channel::send(ring::buffer holder, bytes_view record) noexcept {
+    if (flows(record.size())) return _connection->send(*_channel, std::move(holder), record);
+    ssh::piece* p = _context.pieces.make(std::move(holder), record);
+    _context.pieces.own(*p);
+    wait(p);
+}
+
+void datagram_channel::send_copy(std::string_view source, bytes_view payload) noexcept {
+    const std::size_t header = gob_header_bytes(source.size(), payload.size());
+    const std::size_t size = header + payload.size() + gob_trailer_bytes;
+    ssh::piece* p = _context.pieces.make_owned(static_cast<std::uint32_t>(size));
+    std::byte* at = p->owned + header;
+    if (!payload.empty()) std::memcpy(at, payload.data(), payload.size());
+    write_gob_around(at, payload.size(), source);
+    if (flows(size)) return _connection->send(*_channel, p);
+    wait(p);
+}
+
+void datagram_channel::send_received(ring::buffer buffer, std::uint32_t size,
+                                     std::string_view source) noexcept {
+    if (!buffer) return send_copy(source, {});
+    std::byte* at = buffer.data();
+    const std::byte* begin = write_gob_around(at, size, source);
+    send(std::move(buffer), {begin, at + size + gob_trailer_bytes});
+}
+
+void datagram_channel::wait(ssh::piece* p) noexcept {
+    _context.held_bytes += p->size;
+    _backlog.push(p);
+    drain();
+    while (!_backlog.empty() &&
+           (_backlog.bytes() > most_waiting_bytes || _context.held_bytes > most_held_bytes)) {
+        ssh::piece* oldest = _backlog.pop();
+        _context.held_bytes -= oldest->size;
+        _context.pieces.drop(oldest);
+        ++_context.counters.no_window;
+    }
+}
+
+// A record goes as soon as the peer takes any of it: it has memory of its own and may wait for the
+// rest of its credit on the channel.
+void datagram_channel::drain() noexcept {
+    while (!_backlog.empty() && _confirmed) {
+        if (_channel->queue.bytes() >= most_committed_bytes) return;
+        if (_connection->sendable(*_channel) == 0) return;
+        ssh::piece* p = _backlog.pop();
+        _context.held_bytes -= p->size;
+        _connection->send(*_channel, p);
+    }
+}
+
+void datagram_channel::on_sendable() noexcept {
+    drain();
+}
+
+// ---- in ----
+
+void datagram_channel::on_confirmed() noexcept {
+    _confirmed = true;
+    _connection->send(*_channel, {}, gob_definition());
+    drain();
+    _owner.on_channel_open();
+}
+
+void datagram_channel::on_data(bytes_span payload, const ring::buffer& holder) noexcept {
+    const std::uint32_t life = _life;
+    bytes_view left = payload;
+    datagram d;
+    auto what = gob_reader::outcome::more;
+    while (life == _life && (what = _reader.next(left, d)) == gob_reader::outcome::record)
+        _owner.on_datagram(d, _reader.assembled() ? ring::buffer() : holder.share());
+    if (life != _life) return;  // the owner has closed it
+    account();
+    if (what == gob_reader::outcome::failed || _context.held_bytes > 2 * most_held_bytes) {
+        const char* why = what == gob_reader::outcome::failed ? _reader.error() : "no memory left";
+        ssh::channel* c = _channel;
+        ++_context.counters.channels_broken;
+        detach();
+        _connection->abort(*c);
+        return _owner.on_channel_gone(datagram_owner::ending::broken, why);
+    }
+    _connection->consumed(*_channel, static_cast<std::uint32_t>(payload.size()));
+}
+
+void datagram_channel::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+    detach();
+    _owner.on_channel_gone(datagram_owner::ending::refused, text);
+}
+
+// Nothing more comes, and nobody waits for what we might still say.
+void datagram_channel::on_eof() noexcept {
+    close();
+    _owner.on_channel_gone(datagram_owner::ending::closed, "EOF");
+}
+
+void datagram_channel::on_closed(ssh::close_cause cause) noexcept {
+    detach();
+    const bool lost = cause == ssh::close_cause::lost;
+    _owner.on_channel_gone(lost ? datagram_owner::ending::lost : datagram_owner::ending::closed,
+                           lost ? "the session is gone" : "closed by the peer");
+}
+
+}  // namespace burin::relay

@@ -1,0 +1,178 @@
+// What the UDP sockets and UDP channels of one worker share: receives, sends, bounds and counters
+// (docs/wire.md section 9). Nothing here waits for anything: what finds no room is dropped and
+// counted, so that datagrams never hold up a TCP flow.
+//
+// One thread. The context outlives its sockets; destroy it when the ring will not be entered any
+// more.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/relay/endpoint.hh"
+#include "core/ssh/channel.hh"
+#include "ring/buffer_group.hh"
+#include "ring/ring.hh"
+#include "ring/timer_wheel.hh"
+#include "tun/payload.hh"
+
+namespace burin::relay {
+
+class datagram_socket;
+
+struct datagram_settings {
+    // What is read of one datagram; the rest is cut off (CHISEL_UDP_MAX_SIZE).
+    std::uint32_t max_bytes = 9012;
+    // Sources of one channel that are remembered; the one that was silent longest makes room
+    // (CHISEL_UDP_MAX_CONNS).
+    std::uint32_t most_sources = 100;
+    // A source, and an outgoing socket, is forgotten when nothing went either way for so long
+    // (CHISEL_UDP_DEADLINE).
+    ring::microseconds_t deadline = 15 * ring::second;
+    // Outgoing sockets of a worker.
+    std::uint32_t most_sockets = 10'000;
+};
+
+// Bytes of records that wait for the credit of their channel. A channel alone may have some 7
+// datagrams of the largest kind, or 60 of the usual one; more would be stale before they arrive.
+inline constexpr std::uint32_t most_waiting_bytes = 64 * 1024;
+// Of all channels of a worker together, and of records that were cut and are being put together.
+inline constexpr std::uint64_t most_held_bytes = 8u << 20;
+
+struct datagram_counters {
+    std::uint64_t received = 0, received_bytes = 0;  // by sockets
+    std::uint64_t sent = 0, sent_bytes = 0;
+    std::uint64_t sockets_opened = 0, sockets_expired = 0, sockets_evicted = 0;
+    std::uint64_t icmp_errors = 0;      // a destination that is not there: harmless
+    std::uint64_t channels_broken = 0;  // by a stream that is no gob
+    std::uint64_t out_of_buffers = 0;
+    // Dropped, by reason.
+    std::uint64_t no_channel = 0;      // no session, or the channel is not to be had
+    std::uint64_t no_window = 0;       // the oldest of those that wait for credit
+    std::uint64_t no_address = 0;      // the target's name does not resolve
+    std::uint64_t no_socket = 0;       // none to be had, or as many as there may be
+    std::uint64_t unknown_source = 0;  // an answer to one who has not asked, or not lately
+    std::uint64_t socket_full = 0;     // the kernel took no more
+    std::uint64_t send_errors = 0;
+};
+
+// Records that wait, each in a piece with memory of its own.
+class datagram_backlog {
+  public:
+    bool empty() const noexcept { return _first == nullptr; }
+    std::uint32_t bytes() const noexcept { return _bytes; }
+    void push(ssh::piece* p) noexcept {
+        p->next = nullptr;
+        (_first == nullptr ? _first : _last->next) = p;
+        _last = p;
+        _bytes += p->size;
+    }
+    // The oldest, which becomes the caller's.
+    ssh::piece* pop() noexcept {
+        ssh::piece* p = _first;
+        _first = p->next;
+        p->next = nullptr;
+        _bytes -= p->size;
+        return p;
+    }
+
+  private:
+    ssh::piece* _first = nullptr;
+    ssh::piece* _last = nullptr;
+    std::uint32_t _bytes = 0;
+};
+
+class datagram_context {
+  public:
+    // `buffers` has headroom for a record's header, and room for its trailer behind max_bytes.
+    datagram_context(ring::ring&, ring::timer_wheel&, ring::buffer_group& buffers, ssh::piece_pool&,
+                     const datagram_settings&);
+    ~datagram_context();
+    datagram_context(const datagram_context&) = delete;
+    datagram_context& operator=(const datagram_context&) = delete;
+
+    // The shape that `buffers` must have.
+    static ring::buffer_group::shape buffer_shape(std::uint16_t id,
+                                                  const datagram_settings&) noexcept;
+
+    ring::ring& ring;
+    ring::timer_wheel& timers;
+    ring::buffer_group& buffers;
+    ssh::piece_pool& pieces;
+    const datagram_settings settings;
+    datagram_counters counters;
+    ring::microseconds_t now = 0;  // of this turn
+    std::uint64_t held_bytes = 0;  // waiting and half received
+    std::uint32_t sockets = 0;     // outgoing ones
+
+    // One datagram out of a socket, to `to` or (nullptr) to whom it is connected. The bytes are
+    // those of a receive block, which is kept until the kernel has taken them, or are copied when
+    // `holder` is none.
+    void send(int descriptor, const endpoint* to, bytes_view bytes,
+              const ring::buffer& holder) noexcept;
+
+    // Receives that can go on.
+    void flush() noexcept;
+    // What ended is freed here, when nobody on the stack refers to it any longer.
+    class mortal {
+      public:
+        virtual ~mortal() = default;
+
+      private:
+        friend class datagram_context;
+        mortal* _next_dead = nullptr;
+    };
+    void bury(mortal*) noexcept;
+    // Closes every socket, for a worker that stops.
+    void end_all() noexcept;
+    // Sockets that the ring still knows.
+    std::uint32_t alive() const noexcept { return _alive; }
+    // One line for a person, begun with `name`.
+    void report(std::string& into, std::string_view name) const;
+
+  private:
+    friend class datagram_socket;
+    // A busy socket has so many receives in one turn, and all together so many more.
+    static constexpr std::uint32_t burst_receives = 16, most_bursts = 256;
+    static constexpr std::uint32_t most_sends = 4096, chunk = 32;
+
+    struct receive_op : ring::op {
+        datagram_socket* who = nullptr;
+        receive_op* next = nullptr;
+        msghdr message{};
+        iovec part{};
+        sockaddr_storage from{};
+        bool burst = false;
+    };
+    struct send_op : ring::op {
+        send_op* next = nullptr;
+        ring::buffer holder;
+        tun::payload_slice copy;
+        iovec part{};
+        msghdr message{};
+        endpoint to;
+    };
+    receive_op* take_receive() noexcept;
+    void give_back(receive_op*) noexcept;
+    send_op* take_send() noexcept;
+    static void on_sent(ring::op&, ring::completion) noexcept;
+
+    datagram_socket* _all = nullptr;
+    datagram_socket* _receiving = nullptr;  // to be armed in the next flush
+    mortal* _dead = nullptr;
+    std::uint32_t _alive = 0;
+    std::uint32_t _bursts = 0;
+    receive_op* _free_receives = nullptr;
+    send_op* _free_sends = nullptr;
+    std::uint32_t _sends_made = 0;
+    std::vector<std::unique_ptr<receive_op[]>> _receive_chunks;
+    std::vector<std::unique_ptr<send_op[]>> _send_chunks;
+};
+
+}  // namespace burin::relay

@@ -1,0 +1,448 @@
+// UDP of hosts behind the TUN, over a real session; time is the test's own.
+#include "core/relay/tun_datagrams.hh"
+
+#include <map>
+
+#include "core/relay/tun_queue.hh"
+#include "tests/unit/relay/datagram_bench.hh"
+#include "tests/unit/tun/packets.hh"
+#include "tun/fragments.hh"
+
+using namespace burin;
+using namespace burin::relay;
+
+namespace {
+
+// A datagram that came out of the device.
+struct seen {
+    tun::parsed_frame frame;  // its views are of `bytes`
+    byte_vector bytes;
+    std::string text() const { return std::string(as_text(frame.payload)); }
+};
+
+// The far end is played by hand: its channels are kept, what they say is read as records.
+struct far_channel final : ssh::channel_end {
+    far_channel(ssh::connection& l, ssh::channel& c, std::string t)
+        : layer(l), at(&c), target(std::move(t)) {}
+    void on_confirmed() noexcept override {}
+    void on_refused(ssh::open_failure_reason, std::string_view) noexcept override {}
+    void on_data(bytes_span payload, const ring::buffer&) noexcept override {
+        if (takes) layer.consumed(*at, static_cast<std::uint32_t>(payload.size()));
+        bytes_view left = payload;
+        datagram d;
+        while (reader.next(left, d) == gob_reader::outcome::record)
+            records.emplace_back(std::string(d.source), std::string(as_text(d.payload)));
+        CHECK(reader.error() == nullptr);
+    }
+    void on_eof() noexcept override {}
+    void on_closed(ssh::close_cause) noexcept override { at = nullptr; }
+    void on_sendable() noexcept override {}
+    void say(std::string_view source, std::string_view payload) {
+        byte_vector room(gob_most_header_bytes + payload.size() + gob_trailer_bytes);
+        std::byte* to = room.data() + gob_most_header_bytes;
+        std::copy(as_bytes(payload).begin(), as_bytes(payload).end(), to);
+        const std::byte* begin = write_gob_around(to, payload.size(), source);
+        if (!defined) layer.send(*at, {}, gob_definition());
+        defined = true;
+        kept.push_back(std::move(room));
+        layer.send(*at, {}, {begin, kept.back().data() + kept.back().size()});
+    }
+
+    ssh::connection& layer;
+    ssh::channel* at;
+    std::string target;
+    gob_reader reader;
+    std::vector<std::pair<std::string, std::string>> records;
+    std::deque<byte_vector> kept;
+    bool defined = false, takes = true;
+};
+
+struct tun_udp_bench : datagram_bench, tun_uplink {
+    explicit tun_udp_bench(const tun_queue_settings& settings = {},
+                           const datagram_settings& datagram = {},
+                           const ssh::connection_limits& limits = {})
+        : datagram_bench(datagram, limits) {
+        REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, _pair) == 0);
+        const int bytes = 4 << 20;
+        for (int fd : _pair) setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes);
+        queue = std::make_unique<tun_queue>(relays, entry->budget, *this, tun::descriptor(_pair[0]),
+                                            settings);
+        also = [this] {
+            set_clock();
+            if (queue) queue->flush();
+            datagrams.flush();
+            buffers.offer();
+        };
+        exit->take = [this](ssh::channel& c, const ssh::channel_open& open) {
+            ++asked;
+            if (refusing) {
+                exit->layer->refuse(c, ssh::open_failure_reason::prohibited, "no UDP here");
+                return true;
+            }
+            far.push_back(
+                std::make_unique<far_channel>(*exit->layer, c, std::string(as_text(open.rest))));
+            exit->layer->accept(c, *far.back());
+            return true;
+        };
+    }
+    ~tun_udp_bench() override {
+        queue->stop();
+        until([&] { return stopped > 0; });
+        queue.reset();
+        ::close(_pair[1]);
+        for (auto& f : far)
+            if (f->at != nullptr) f->layer.abort(*f->at);
+    }
+    void put(const byte_vector& frame) {
+        REQUIRE(::send(_pair[1], frame.data(), frame.size(), MSG_DONTWAIT) ==
+                static_cast<ssize_t>(frame.size()));
+    }
+    void ask(unsigned from, unsigned to, const std::string& text,
+             const hand::ends& e = hand::lan4) {
+        put(hand::frame(hand::ip(e, 17, hand::udp(e, from, to, hand::text(text)))));
+    }
+    // Everything that the device was given.
+    std::vector<std::unique_ptr<seen>> listen() {
+        std::vector<std::unique_ptr<seen>> all;
+        byte_vector space(tun::max_frame_bytes);
+        for (;;) {
+            const ssize_t got = ::recv(_pair[1], space.data(), space.size(), MSG_DONTWAIT);
+            if (got <= 0) return all;
+            auto one = std::make_unique<seen>();
+            one->bytes.assign(space.begin(), space.begin() + got);
+            const tun::frame_kind kind = tun::parse_frame(one->bytes, one->frame);
+            CHECK((kind == tun::frame_kind::udp || kind == tun::frame_kind::fragment));
+            all.push_back(std::move(one));
+        }
+    }
+    // What a host is told next; exactly one frame.
+    std::unique_ptr<seen> hear() {
+        std::vector<std::unique_ptr<seen>> all;
+        until([&] { return !(all = listen()).empty(); });
+        REQUIRE(all.size() == 1);
+        return std::move(all[0]);
+    }
+    far_channel& channel(std::size_t number, std::size_t records) {
+        until([&] { return far.size() > number && far[number]->records.size() >= records; });
+        return *far[number];
+    }
+    std::uint64_t counter(const std::string& name) const {
+        std::string text;
+        queue->report(text, "tun");
+        const std::size_t at = text.find(" " + name + "=", text.find("tun: udp: "));
+        REQUIRE(at != text.npos);
+        return std::stoull(text.substr(at + name.size() + 2));
+    }
+
+    // ---- tun_uplink ----
+    ssh::connection* session() noexcept override { return datagram_bench::session(); }
+    bool close_means_eof() const noexcept override { return false; }
+    std::uint32_t next_number() noexcept override { return 1; }
+    void on_flow_open(const tun_flow&) noexcept override {}
+    void on_flow_closed(const tun_flow&) noexcept override {}
+    void on_flow_refused(const tun_flow&, std::string_view) noexcept override {}
+    void on_datagrams_refused(std::string_view, std::string_view why) noexcept override {
+        refused.emplace_back(why);
+    }
+    void on_device_lost(int) noexcept override {}
+    void on_stopped() noexcept override { ++stopped; }
+
+    std::unique_ptr<tun_queue> queue;
+    std::vector<std::unique_ptr<far_channel>> far;
+    std::vector<std::string> refused;
+    unsigned stopped = 0;
+
+  private:
+    int _pair[2];
+};
+
+using record = std::pair<std::string, std::string>;
+
+}  // namespace
+
+TEST_CASE("tun udp: a channel a target, many sources in it, answers find their way back") {
+    tun_udp_bench b;
+    b.ask(5000, 9, "one");
+    far_channel& c = b.channel(0, 1);
+    CHECK(c.target == "10.77.0.1:9/udp");
+    CHECK(c.records == std::vector<record>{{"10.5.0.2:5000", "one"}});
+    b.ask(5001, 9, "two");
+    b.ask(5000, 9, "");
+    b.channel(0, 3);
+    CHECK(c.records[1] == record("10.5.0.2:5001", "two"));
+    CHECK(c.records[2] == record("10.5.0.2:5000", ""));
+    b.ask(5000, 10, "elsewhere");
+    CHECK(b.channel(1, 1).target == "10.77.0.1:10/udp");
+
+    c.say("10.5.0.2:5001", "answer");
+    auto got = b.hear();
+    CHECK(got->text() == "answer");
+    CHECK(got->frame.key.source_port == 9);
+    CHECK(got->frame.key.destination_port == 5001);
+    CHECK(got->frame.key.source == tun::flow_address::v4(0x0a4d0001));
+    CHECK(got->frame.key.destination == tun::flow_address::v4(0x0a050002));
+    c.say("10.5.0.2:5001", "");
+    CHECK(b.hear()->text() == "");
+    // To nobody that has asked here.
+    for (const char* name : {"10.5.0.2:5002", "10.5.0.2:05001", "", "[10.5.0.2]:5001"})
+        c.say(name, "?");
+    b.until([&] { return b.counter("unknown-source") == 4; });
+    CHECK(b.listen().empty());
+
+    b.ask(7, 53, "over v6", hand::lan6);
+    far_channel& six = b.channel(2, 1);
+    CHECK(six.target == "[fd00:77::1]:53/udp");
+    CHECK(six.records[0].first == "[fd00:5::2]:7");
+    six.say(six.records[0].first, "answer");
+    got = b.hear();
+    CHECK(got->text() == "answer");
+    CHECK(got->frame.ip_version == 6);
+    CHECK(got->frame.key.destination_port == 7);
+}
+
+TEST_CASE("tun udp: silent flows go, name servers' sooner, and the channel with the last of them") {
+    tun_udp_bench b;
+    b.ask(5000, 9, "x");
+    b.ask(5001, 9, "x");
+    b.ask(5000, 53, "x");
+    b.channel(0, 2);
+    b.channel(1, 1);
+    CHECK(b.counter("flows") == 3);
+    b.pass(9 * ring::second);
+    CHECK(b.counter("flows") == 3);
+    b.pass(2 * ring::second);
+    CHECK(b.counter("flows") == 2);
+    b.until([&] { return b.far[1]->at == nullptr; });  // closed
+    for (int i = 0; i < 3; ++i) {
+        // An answer keeps a flow as a question does.
+        b.far[0]->say("10.5.0.2:5000", "y");
+        b.hear();
+        b.pass(30 * ring::second);
+    }
+    CHECK(b.counter("flows") == 1);
+    CHECK(b.far[0]->at != nullptr);
+    b.pass(61 * ring::second);
+    CHECK(b.counter("flows") == 0);
+    CHECK(b.counter("targets") == 0);
+    b.until([&] { return b.far[0]->at == nullptr; });
+    CHECK(b.entry->layer->open_channels() == 0);
+    b.ask(5000, 9, "again");
+    b.channel(2, 1);
+}
+
+TEST_CASE("tun udp: more sources than a far end tells apart take another channel") {
+    tun_udp_bench b({}, {.most_sources = 10});
+    for (unsigned i = 0; i < 25; ++i) b.ask(5000 + i, 9, std::to_string(i));
+    b.until([&] {
+        std::size_t sum = 0;
+        for (auto& f : b.far) sum += f->records.size();
+        return sum == 25;
+    });
+    CHECK(b.far.size() == 3);
+    std::map<std::string, std::size_t> where;
+    for (std::size_t i = 0; i < b.far.size(); ++i) {
+        CHECK(b.far[i]->records.size() <= 10);
+        CHECK(b.far[i]->target == "10.77.0.1:9/udp");
+        for (const record& r : b.far[i]->records) where[r.first] = i;
+    }
+    CHECK(where.size() == 25);
+    // Each keeps to its own.
+    for (unsigned i = 0; i < 25; ++i) b.ask(5000 + i, 9, "again");
+    b.until([&] {
+        std::size_t sum = 0;
+        for (auto& f : b.far) sum += f->records.size();
+        return sum == 50;
+    });
+    for (std::size_t i = 0; i < b.far.size(); ++i)
+        for (const record& r : b.far[i]->records) CHECK(where[r.first] == i);
+    b.pass(61 * ring::second);
+    CHECK(b.counter("targets") == 0);
+}
+
+TEST_CASE("tun udp: a host that wants too many flows loses its own oldest") {
+    tun_udp_bench b;  // 1024 a host
+    for (unsigned i = 0; i < 1030; ++i) {
+        b.ask(10'000 + i, 9, "x");
+        if (i % 50 == 0) b.turn(0);
+    }
+    b.until([&] { return b.counter("opened") == 1030; });
+    CHECK(b.counter("flows") == 1024);
+    CHECK(b.counter("replaced") == 6);
+    // As many targets as there may be: a quarter of the channels.
+    tun_udp_bench small({.most_flows = 40});
+    for (unsigned i = 0; i < 15; ++i) small.ask(5000, 100 + i, "x");
+    small.until([&] { return small.counter("too-many-targets") == 5; });
+    CHECK(small.counter("targets") == 10);
+}
+
+TEST_CASE("tun udp: superframes become records in place, and answers superframes") {
+    tun_udp_bench b({.udp_superframes = true});
+    b.ask(5000, 9, "open");
+    far_channel& c = b.channel(0, 1);
+    auto superframe = [&](std::size_t bytes, unsigned size) {
+        const hand::octets payload = hand::filler(bytes, size);
+        b.put(hand::frame(hand::ip(hand::lan4, 17, hand::udp(hand::lan4, 5000, 9, payload)),
+                          tun::virtio_needs_csum, tun::virtio_gso_udp_l4, size));
+        return payload;
+    };
+    for (auto [bytes, size] : {std::pair<std::size_t, unsigned>{40 * 1200 + 700, 1200},
+                               {64 * 1000, 1000},
+                               {2001, 2000},
+                               {1200, 1200},
+                               {65'000, 40},  // more headers than the slot has room for
+                               {127 * 5, 127},
+                               {128 * 5 + 1, 128}}) {
+        INFO(bytes << " by " << size);
+        c.records.clear();
+        const hand::octets payload = superframe(bytes, size);
+        const std::size_t count = (bytes + size - 1) / size;
+        // 1625 records in one turn are more than may wait: those that came last are there.
+        const bool all = count < 200;
+        b.until([&] { return all ? c.records.size() == count : !c.records.empty(); });
+        std::string want(payload.begin(), payload.end());
+        for (std::size_t i = 0; all && i < count; ++i) {
+            REQUIRE(c.records[i].first == "10.5.0.2:5000");
+            REQUIRE(c.records[i].second == want.substr(i * size, size));
+        }
+        b.go_quiet();
+    }
+    CHECK(b.counter("superframes-in") == 6);
+
+    // Answers of one turn: of one size, a shorter one ends it.
+    auto answers = [&](const std::vector<std::size_t>& sizes) {
+        for (std::size_t i = 0; i < sizes.size(); ++i)
+            c.say("10.5.0.2:5000", std::string(sizes[i], static_cast<char>('a' + i)));
+        std::vector<std::unique_ptr<seen>> frames;
+        std::size_t bytes = 0, want = 0;
+        for (std::size_t s : sizes) want += s;
+        b.until([&] {
+            for (auto& f : b.listen()) {
+                bytes += f->frame.payload.size();
+                frames.push_back(std::move(f));
+            }
+            return bytes >= want;  // parts of a datagram have its header, too
+        });
+        return frames;
+    };
+    auto frames = answers({1000, 1000, 1000, 400, 1000});
+    REQUIRE(frames.size() == 2);
+    CHECK(frames[0]->frame.payload.size() == 3400);
+    CHECK(frames[0]->frame.gso_size == 1000);
+    CHECK(frames[0]->frame.gso_type == tun::virtio_gso_udp_l4);
+    CHECK(frames[1]->frame.payload.size() == 1000);
+    CHECK(frames[1]->frame.gso_type == tun::virtio_gso_none);
+    frames = answers({500, 600});
+    CHECK(frames.size() == 2);
+    frames = answers({1473, 1473});  // larger than the device: never in a superframe
+    CHECK(frames.size() == 4);
+    for (auto& f : frames) CHECK(f->frame.fragment.id != 0);
+}
+
+TEST_CASE("tun udp: without superframes each answer is a frame of its own") {
+    tun_udp_bench b;
+    b.ask(5000, 9, "open");
+    far_channel& c = b.channel(0, 1);
+    for (int i = 0; i < 5; ++i) c.say("10.5.0.2:5000", std::string(100, 'x'));
+    std::size_t count = 0;
+    b.until([&] {
+        for (auto& f : b.listen()) {
+            CHECK(f->frame.gso_type == tun::virtio_gso_none);
+            CHECK(f->text() == std::string(100, 'x'));
+            ++count;
+        }
+        return count == 5;
+    });
+}
+
+TEST_CASE("tun udp: a large answer reaches the host in parts") {
+    tun_udp_bench b;
+    for (const hand::ends& e : {hand::lan4, hand::lan6}) {
+        b.ask(5000, 9, "open", e);
+        far_channel& c = b.channel(b.far.size() > 0 && e.v6() ? 1 : 0, 1);
+        const std::string large = [] {
+            std::string out(9000, ' ');
+            for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<char>(i * 7);
+            return out;
+        }();
+        c.say(c.records[0].first, large);
+        tun::fragment_store store;
+        byte_vector space(tun::max_frame_bytes);
+        std::string got;
+        b.until([&] {
+            for (auto& f : b.listen()) {
+                CHECK(f->bytes.size() <= 1500 + tun::virtio_header_bytes);
+                if (!store.add(f->frame, 1)) continue;
+                tun::parsed_frame whole;
+                REQUIRE(tun::parse_frame(store.take(space), whole) == tun::frame_kind::udp);
+                got = as_text(whole.payload);
+            }
+            return !got.empty();
+        });
+        CHECK(got == large);
+    }
+}
+
+TEST_CASE("tun udp: refused and closed channels are asked for again, once a second a target") {
+    tun_udp_bench b;
+    b.refusing = true;
+    for (int i = 0; i < 10; ++i) {
+        b.ask(5000 + static_cast<unsigned>(i), 9, "x");
+        b.go_quiet();
+    }
+    CHECK(b.asked == 1);
+    REQUIRE(b.refused.size() == 1);
+    CHECK(b.refused[0] == "no UDP here");
+    CHECK(b.counter("no-channel") == 9);
+    b.ask(5000, 10, "another target");
+    b.until([&] { return b.asked == 2; });
+    b.refusing = false;
+    b.pass(ring::second);
+    CHECK(b.asked == 2);
+    b.ask(5003, 9, "now");
+    far_channel& c = b.channel(0, 1);
+    CHECK(c.records.back() == record("10.5.0.2:5003", "now"));
+    // The far end closes it, as Go's does after an ICMP error.
+    b.exit->layer->close(*std::exchange(c.at, nullptr));
+    b.until([&] { return b.counter("refused") == 3; });
+    b.pass(ring::second);
+    b.ask(5003, 9, "and again");
+    CHECK(b.channel(1, 1).records.back() == record("10.5.0.2:5003", "and again"));
+}
+
+TEST_CASE("tun udp: without a session datagrams are dropped, and nothing is remembered") {
+    tun_udp_bench b;
+    b.live = false;
+    for (int i = 0; i < 5; ++i) b.ask(5000, 9, "lost");
+    b.until([&] { return b.counter("no-session") == 5; });
+    CHECK(b.counter("flows") == 0);
+    b.live = true;
+    b.ask(5000, 9, "found");
+    CHECK(b.channel(0, 1).records[0].second == "found");
+}
+
+TEST_CASE("tun udp: a far end that gives no credit costs the oldest datagrams, and no slot") {
+    ssh::connection_limits limits;
+    limits.window_max = 32 * 1024;
+    tun_udp_bench b({}, {}, limits);
+    b.ask(5000, 9, "open");
+    far_channel& c = b.channel(0, 1);
+    c.takes = false;
+    for (int i = 0; i < 500; ++i) {
+        std::string text = std::to_string(i) + "!";
+        text.resize(1000, '.');
+        b.ask(5000, 9, text);
+        b.turn(0);
+    }
+    b.until([&] { return b.counter("datagrams-in") == 501; });
+    b.go_quiet();
+    CHECK(b.datagrams.held_bytes <= most_waiting_bytes + 2000);
+    CHECK(b.datagrams.counters.no_window > 200);
+    std::string report;
+    b.queue->report(report, "tun");
+    CHECK(report.find("slots=0/") != report.npos);
+    // It takes again.
+    c.takes = true;
+    b.exit->layer->consumed(*c.at, c.at->window - c.at->receive_left - c.at->consumed);
+    b.until([&] { return c.records.back().second.starts_with("499!"); });
+    CHECK(c.records.size() == 501 - b.datagrams.counters.no_window);
+}
