@@ -25,6 +25,7 @@ int run_client(const client_settings& s) {
     if (!s.tun.empty()) {
         if (std::string error = tunnel.open(s); !error.empty()) return fail(error);
         options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
+        shared.tunnel = &tunnel;
         log.line(fmt::format("client: {}", tunnel.describe()));
     }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
@@ -59,6 +60,14 @@ int run_client(const client_settings& s) {
         for (auto& w : boss.workers())
             w->post([&](worker& self) { clients[self.index()]->retry_now(); });
     };
+    if (!s.tun.empty()) {
+        boss.watched = tunnel.monitor().number();
+        boss.on_watched = [&] {
+            if (!tunnel.monitor().drain()) return;
+            for (auto& w : boss.workers())
+                w->post([&](worker& self) { clients[self.index()]->way_changed(); });
+        };
+    }
     int status = boss.run();
     clients.clear();
     return status;

@@ -78,8 +78,9 @@ void supervisor::report() {
 
 int supervisor::run() {
     while (_status.load() < 0) {
-        pollfd waits[2] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}};
-        if (poll(waits, 2, -1) < 0 && errno != EINTR) break;
+        pollfd waits[3] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}, {watched, POLLIN, 0}};
+        if (poll(waits, 3, -1) < 0 && errno != EINTR) break;
+        if (waits[2].revents != 0) on_watched();
         if (waits[0].revents == 0) continue;
         signalfd_siginfo info;
         if (::read(_signals, &info, sizeof info) != sizeof info) continue;

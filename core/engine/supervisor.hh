@@ -35,6 +35,9 @@ class supervisor {
     std::function<void(worker&, std::string& report)> describe;
     // SIGHUP.
     std::function<void()> hang_up;
+    // Called when the descriptor is readable; -1: none.
+    int watched = -1;
+    std::function<void()> on_watched;
 
     // Waits for SIGINT, SIGTERM (stop, 0), SIGHUP, SIGUSR2, or finish(). Then stops and joins the
     // workers.

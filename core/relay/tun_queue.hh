@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "core/relay/context.hh"
+#include "core/relay/dns_steering.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_flow.hh"
 #include "core/relay/tun_writer.hh"
@@ -65,6 +66,7 @@ struct tun_queue_settings {
     std::uint64_t most_under_way = 8u << 20;
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
+    dns_steering dns = {};
 };
 
 struct tun_queue_counters {
