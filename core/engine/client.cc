@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
+
+#include <stdexcept>
+
 #include "core/engine/client_worker.hh"
 #include "core/engine/supervisor.hh"
 
@@ -38,7 +42,11 @@ int run_client(const client_settings& s) {
         }
         entries.push_back(e);
     }
+    // keep_outside() changes routes at a reconnect where reverse paths are checked strictly.
+    std::vector<unsigned> kept;
+    if (!s.tun.empty() && tunnel.needs_privilege()) kept.push_back(CAP_NET_ADMIN);
     try {
+        if (std::string error = boss.confine(kept); !error.empty()) throw std::runtime_error(error);
         boss.start_workers(s.workers, options);
     } catch (const std::exception& e) {
         for (entry& opened : entries) ::close(opened.descriptor);

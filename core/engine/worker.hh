@@ -38,6 +38,7 @@ struct worker_options {
     ring::microseconds_t dial_timeout = 30 * ring::second;
     ring::features mask = {};
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
+    std::function<void()> settled = {};      // on the worker's thread, when its ring exists
 };
 
 // What takes part in the flush of every turn; added and removed on the worker's thread.

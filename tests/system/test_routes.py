@@ -1,4 +1,4 @@
-"""What lies around the TUN device: default routes, exceptions, IPv6, uplinks that change, DNS.
+"""What lies around the TUN device: default routes, exceptions, IPv6, uplinks that change, DNS, and what the program may still do.
 
 The World of test_tun.py, with a server that is no neighbour of the gateway, and a second uplink to it:
 
@@ -8,16 +8,19 @@ The World of test_tun.py, with a server that is no neighbour of the gateway, and
 
 import contextlib
 import json
+import os
 import signal
 import socket
+import stat
 import subprocess
 import threading
 
 import harness
-from harness import test
+from harness import Failed, test
 from test_tun import DEVICE, FAR, HOSTS, World, device_exists, ip
 
 SERVER, SERVER6, NAMES = "203.0.113.1", "2001:db8:c::1", "203.0.113.53"
+CAP_NET_ADMIN = 1 << 12
 
 
 class Uplinks(World):
@@ -237,3 +240,75 @@ def dns_over_tcp(t):
         a.close()
         b.close()
     client.wait_line(rf"Open {FAR}:5353", 10, 2)
+
+
+def capabilities(process):
+    """CapEff, CapPrm, CapBnd and NoNewPrivs of each thread."""
+    told = {}
+    for task in os.listdir(f"/proc/{process.pid}/task"):
+        with open(f"/proc/{process.pid}/task/{task}/status") as f:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        told[fields["Name"] + task] = tuple(int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")) + (
+            fields["NoNewPrivs"],)
+    return told
+
+
+def check_capabilities(t, process, kept, what):
+    told = capabilities(process)
+    t.check(len(told) >= 3, f"{what} has threads: {told}")
+    log = min(name for name in told if told[name][0] == 0) if kept else None
+    for name, (effective, permitted, bounding, inheritable, ambient, no_new) in told.items():
+        want = 0 if name == log else kept
+        t.equal((effective, permitted, bounding, inheritable, ambient, no_new), (want, want, want, 0, 0, "1"), f"{what}: thread {name}")
+
+
+@test("U4.least_privilege", seconds=120)
+def least_privilege(t):
+    w = Uplinks(t)
+    listener = w.listen(7100)
+    os.chmod(t.folder, 0o755)
+    nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    # The server as nobody, without a capability from the start.
+    server = w.start_server(prefix=nobody)
+    with open(f"/proc/{server.pid}/status") as f:
+        t.check("Uid:\t65534\t65534" in f.read(), "the server is nobody")
+    client = w.start_client("--workers", "2")
+    client.wait_line("Connected", 15 * t.patience, 2)
+    w.flows(listener)
+    check_capabilities(t, client, 0, "the client")
+    t.equal(capabilities(server).popitem()[1][0], 0, "capabilities of a server that is nobody")
+    t.equal(os.stat(f"/proc/{server.pid}/maps").st_uid, 0, "the server's memory is the administrator's alone")
+    # All of it goes on without: a session is made anew.
+    server.kill()
+    client.wait_line("Disconnected", 20 * t.patience)
+    t.wait(lambda: w.port_is_free_at(SERVER), 10, "the port is free")
+    server = w.start_server()  # by root, which gives it all up
+    client.wait_line("Connected", 20 * t.patience, 4)
+    w.flows(listener)
+    check_capabilities(t, server, 0, "a server of root's")
+    client.signal(signal.SIGTERM)
+    t.equal(client.wait_exit(10 * t.patience), 0, "the client's status")
+    # Strict reverse path checks: a reconnect has to change routes.
+    for scope in ("all", "uplink"):
+        with open(f"/proc/sys/net/ipv4/conf/{scope}/rp_filter", "w") as f:
+            f.write("1")
+    t.wait(lambda: not device_exists(), 5, "the device goes")
+    client = w.start_client(name="burin-strict")
+    w.flows(listener)
+    check_capabilities(t, client, CAP_NET_ADMIN, "a client beneath strict checks")
+    client.signal(signal.SIGTERM)
+    client.wait_exit(10 * t.patience)
+    t.wait(lambda: not device_exists(), 5, "the device goes")
+    # A plain user with the one capability that the device needs, where the device file is everybody's, as udev has it.
+    if harness.libc.unshare(harness.CLONE_NEWNS) != 0:
+        raise Failed("unshare(CLONE_NEWNS)")
+    clone = os.path.join(t.folder, "tun")
+    os.mknod(clone, 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+    os.chmod(clone, 0o666)
+    for command in (["mount", "--make-rprivate", "/"], ["mount", "--bind", clone, "/dev/net/tun"]):
+        subprocess.run(command, check=True)
+    client = w.start_client(prefix=[*nobody, "--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--bounding-set=-all,+net_admin"],
+                            name="burin-user")
+    w.flows(listener)
+    told = capabilities(client)
+    t.check(all(one[0] in (0, CAP_NET_ADMIN) and one[5] == "1" for one in told.values()), f"a plain user's client: {told}")
