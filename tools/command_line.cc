@@ -11,6 +11,7 @@
 #include "core/engine/byte_count.hh"
 #include "core/engine/duration.hh"
 #include "core/engine/log.hh"
+#include "core/relay/dns_steering.hh"
 #include "tun/cidr.hh"
 
 namespace burin::tools {
@@ -326,8 +327,17 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     app.add_flag("--ws-mask", s.random_mask,
                  "Mask WebSocket frames with random keys (default: with zero)");
     app.add_option("--tun", s.tun, "Create this TUN device and carry its TCP and UDP");
-    repeated("--tun-addr", s.tun_addresses, "Address of the device, as 10.9.0.1/24; repeatable");
-    repeated("--route", s.routes, "Network to route into the device, as 10.0.0.0/8; repeatable");
+    repeated("--tun-addr", s.tun_addresses,
+             "Address of the device, as 10.9.0.1/24 or fd00:9::1/64; repeatable");
+    repeated("--route", s.routes,
+             "Network to route into the device, as 10.0.0.0/8, or 0.0.0.0/0 and ::/0 for all; "
+             "repeatable");
+    repeated("--exclude", s.excludes,
+             "Part of the routed networks that stays outside of the tunnel, as 10.1.0.0/16; "
+             "repeatable");
+    app.add_option("--dns", s.dns,
+                   "Carry what enters the device for port 53 of any address to this resolver "
+                   "behind the server, as 10.0.0.53 or [fd00::53]:5353");
     app.add_option("server", s.server, "URL of the server; http:// may be left out");
     app.add_option("remotes", remotes, "What to forward")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -367,8 +377,10 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
                         fmt::format("Failed to decode remote '{}': {}", engine::escape(text), why));
         s.remotes.push_back(std::move(*reading.value));
     }
-    if (s.tun.empty() && !(s.tun_addresses.empty() && s.routes.empty()))
-        return fail(std::move(out), "--tun-addr and --route need --tun NAME", usage_status);
+    if (s.tun.empty() &&
+        !(s.tun_addresses.empty() && s.routes.empty() && s.excludes.empty() && s.dns.empty()))
+        return fail(std::move(out), "--tun-addr, --route, --exclude and --dns need --tun NAME",
+                    usage_status);
     if (!s.tun.empty() && s.tun_addresses.empty())
         return fail(std::move(out), "--tun needs --tun-addr, as 10.9.0.1/24", usage_status);
     for (const std::string& text : s.tun_addresses)
@@ -377,6 +389,14 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     for (const std::string& text : s.routes)
         if (auto parsed = tun::parse_network(text); !parsed.ok())
             return fail(std::move(out), fmt::format("--route: {}", parsed.error().what));
+    for (const std::string& text : s.excludes)
+        if (auto parsed = tun::parse_network(text); !parsed.ok())
+            return fail(std::move(out), fmt::format("--exclude: {}", parsed.error().what));
+    if (!s.dns.empty() && !relay::dns_steering::parse(s.dns))
+        return fail(std::move(out),
+                    fmt::format("--dns: '{}' is not an address, or one with a port; write it like "
+                                "10.0.0.53 or [fd00::53]:5353",
+                                engine::escape(s.dns)));
     return out;
 }
 

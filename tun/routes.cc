@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <utility>
+
+#include "tun/descriptor.hh"
 
 namespace burin::tun {
 namespace {
@@ -31,6 +34,21 @@ std::string hint(int error) {
     return {};
 }
 
+bool ipv6_is_off(const std::string& interface) {
+    std::ifstream file("/proc/sys/net/ipv6/conf/" + interface + "/disable_ipv6");
+    int value = 0;
+    return !(file >> value) || value != 0;
+}
+
+// Whether this machine has the address still: only then a socket may have it.
+bool own_address(const ip_address& address) {
+    sockaddr_storage to{};
+    const socklen_t size = address.socket_address(0, to);
+    descriptor probe(::socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    return !probe || bind(probe.number(), reinterpret_cast<const sockaddr*>(&to), size) == 0 ||
+           errno != EADDRNOTAVAIL;
+}
+
 }  // namespace
 
 routes::routes(netlink socket, int index, std::string name)
@@ -50,9 +68,14 @@ failure routes::apply(const network_settings& settings) {
                               " and queue length " + std::to_string(settings.queue_frames) +
                               " of " + _name + ": " + bad.what + hint(bad.code)};
     for (const cidr& address : settings.addresses) {
-        if (failure bad = _netlink.add_address(_index, address))
+        if (failure bad = _netlink.add_address(_index, address)) {
+            bool off = address.address.family() == AF_INET6 && ipv6_is_off(_name);
             return {bad.code, "cannot give " + _name + " the address " + address.text() + ": " +
-                                  bad.what + hint(bad.code)};
+                                  bad.what +
+                                  (off ? "; IPv6 is switched off here (sysctl "
+                                         "net.ipv6.conf.default.disable_ipv6)"
+                                       : hint(bad.code))};
+        }
     }
     if (failure bad = _netlink.change_link(_index, {{}, {}, true}))
         return {bad.code, "cannot set " + _name + " up: " + bad.what + hint(bad.code)};
@@ -182,6 +205,53 @@ failure routes::exclude(std::vector<cidr> outside) {
 outcome<underlay> routes::underlay_for(const ip_address& server) {
     std::lock_guard held(*_lock);
     return find_underlay(server);
+}
+
+std::optional<way> routes::way_of(int descriptor) {
+    sockaddr_storage name{};
+    auto address = [&](auto ask) -> std::optional<ip_address> {
+        socklen_t size = sizeof name;
+        auto* generic = reinterpret_cast<sockaddr*>(&name);
+        if (ask(descriptor, generic, &size) != 0) return {};
+        return ip_address::from(*generic);
+    };
+    auto local = address(getsockname), peer = address(getpeername);
+    if (!local || !peer) return {};
+    way found{*local, *peer};
+    socklen_t size = sizeof found.bound;
+    getsockopt(descriptor, SOL_SOCKET, SO_BINDTOIFINDEX, &found.bound, &size);
+    found.through = found.bound;
+    if (found.bound != 0) return found;
+    std::lock_guard held(*_lock);
+    auto answer = _netlink.route_to(*peer);
+    if (!answer || answer->hops.empty()) return {};
+    found.through = answer->hops.front().link_index;
+    return found;
+}
+
+bool routes::lost(const way& used) {
+    std::lock_guard held(*_lock);
+    auto other = find_underlay(used.peer);
+    if (!other) return false;
+    if (!own_address(used.local)) return true;
+    if (used.bound == 0) {
+        auto answer = _netlink.route_to(used.peer);
+        return answer && !answer->hops.empty() && answer->hops.front().link_index != used.through;
+    }
+    if (other->index == used.bound) return false;
+    bool leads = false;
+    auto look = [&](const route& one) {
+        if (one.kind != route::unicast || !one.destination.contains(used.peer)) return;
+        for (const hop& next : one.hops) leads = leads || next.link_index == used.bound;
+    };
+    return !_netlink.each_route(used.peer.family(), route::main_table, look) && !leads;
+}
+
+bool routes::needs_privilege() const {
+    std::error_code bad;
+    for (const auto& one : std::filesystem::directory_iterator("/proc/sys/net/ipv4/conf", bad))
+        if (checks_reverse_path_strictly(one.path().filename())) return true;
+    return false;
 }
 
 std::vector<cidr> routes::installed() const {

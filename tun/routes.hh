@@ -30,6 +30,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,14 @@ struct underlay {
     bool strict_reverse_path = false;
 };
 
+// A connection as it leaves this machine: what must stay for it to live.
+struct way {
+    ip_address local;
+    ip_address peer;
+    int bound = 0;    // index of the interface that it is bound to; 0: none
+    int through = 0;  // index of the interface that it leaves by
+};
+
 // Any thread may call; apply() comes first.
 class routes {
   public:
@@ -86,6 +95,18 @@ class routes {
     // sessions and name resolvers.
     int keep_outside(int descriptor, const sockaddr& server);
     static constexpr std::size_t outside_limit = 8;
+
+    // Of a connected socket, at the time of its connection; nullopt when it is none.
+    std::optional<way> way_of(int descriptor);
+    // The connection cannot go on this way, and another one would have a way: its address is this
+    // machine's no longer, its interface leads to the peer no longer, or, when it is bound to none,
+    // it would leave by another one now. False when there is no other way either: this one may come
+    // back. Asks the kernel; needs no privilege.
+    bool lost(const way&);
+
+    // keep_outside() may have to change routes, which needs CAP_NET_ADMIN: some interface of this
+    // machine checks reverse paths strictly. Looks at the settings of now.
+    bool needs_privilege() const;
 
     // The prefixes that are installed now.
     std::vector<cidr> installed() const;

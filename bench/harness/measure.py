@@ -39,11 +39,11 @@ class Bench:
 
     def command(self, peer, mode, *words):
         host, port = peer.entry
-        return [self.load_binary, mode, host, str(port), "--congestion", self.settings.congestion,
+        return [self.load_binary, mode, host, str(port), "--congestion", peer.congestion or self.settings.congestion,
                 *[str(word) for word in words]]
 
     def load(self, peer, mode, *words, timeout=180):
-        status, out, err = self.space.output(peer.near, self.command(peer, mode, *words), timeout)
+        status, out, err = self.space.output(peer.load_from, self.command(peer, mode, *words), timeout)
         try:
             answer = json.loads(out.strip().splitlines()[-1])
         except (ValueError, IndexError):
@@ -143,7 +143,7 @@ class Bench:
         """Ping-pong of one byte beside bulk streams in the other connections of the same tunnel."""
         def measure(peer, pair):
             seconds = self.settings.seconds
-            bulk = self.space.start(peer.near, self.command(peer, "down", "--streams", BULK_STREAMS_BESIDE, "--seconds",
+            bulk = self.space.start(peer.load_from, self.command(peer, "down", "--streams", BULK_STREAMS_BESIDE, "--seconds",
                                                             seconds + 1), stdout=subprocess.PIPE)
             time.sleep(0.5)
             try:
@@ -192,7 +192,7 @@ class Bench:
                 self.add(group, f"{group} no channel, {end}", "MiB", peer, 0, kib / 1024)
             self.say(f"{peer.name}: {before[0] / 1024:.1f} and {before[1] / 1024:.1f} MiB without a channel")
             return
-        idle = self.space.start(peer.near, self.command(peer, "idle", "--count", count, "--bytes-each", "1MiB", "--parallel",
+        idle = self.space.start(peer.load_from, self.command(peer, "idle", "--count", count, "--bytes-each", "1MiB", "--parallel",
                                                         self.settings.idle_parallel),
                                 log="idle.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:

@@ -1,7 +1,8 @@
 """What is compared: each peer brings up a tunnel in a space and says where the load goes in and who its two ends are.
 
-A peer has `name`, `start()`, `stop()`, `entry` (host, port as the load generator in its namespace sees them), and
-`client` and `server`, the process ids of its ends (with their descendants they are the tunnel).
+A peer has `name`, `start()`, `stop()`, `entry` (host, port as the load generator sees them), `load_from` (the namespace
+where that runs), `congestion` (the control of its sockets, or None for the run's), and `client` and `server`, the process ids
+of its ends (with their descendants they are the tunnel).
 """
 
 import os
@@ -16,12 +17,13 @@ SSH_CIPHER = "aes128-gcm@openssh.com"
 class Peer:
     name = ""
     about = ""
+    congestion = None
     destination = DESTINATIONS[0]  # in the pair of namespaces; no two peers that route there share one
 
     def __init__(self, space, topology="loopback"):
         self.space = space
         self.topology = topology
-        self.near = "one" if topology == "loopback" else "gate"
+        self.near = self.load_from = "one" if topology == "loopback" else "gate"
         self.far = "one" if topology == "loopback" else "cloud"
         self.server_host = "127.0.0.1" if topology == "loopback" else CLOUD
         self.target = "127.0.0.1" if topology == "loopback" else self.destination

@@ -3,6 +3,7 @@
     loopback:  one namespace; load generator, tunnel ends and destination meet on its loopback
     pair:      gate --veth-- cloud; the destinations 10.98.0.x live in cloud, one for each TUN peer, and gate
                has no route to them but the one that a tunnel makes
+    host:      for bench/lan, behind gate over an emulated link (lan.py)
 """
 
 import ctypes
@@ -153,7 +154,11 @@ class Space:
             with open(ALLOWED) as file:
                 self._allowed_ours = file.read().split()
 
-    def _namespace(self, role):
+    def name(self, role):
+        """What `ip netns` calls it."""
+        return self._names[role]
+
+    def namespace(self, role):
         if role in self._names:
             return
         self._allow()
@@ -168,11 +173,11 @@ class Space:
                 raise Trouble(f"namespace refuses {value}: {done.stdout.strip()}")
 
     def loopback(self):
-        self._namespace("one")
+        self.namespace("one")
 
     def pair(self):
-        self._namespace("gate")
-        self._namespace("cloud")
+        self.namespace("gate")
+        self.namespace("cloud")
         gate, cloud = self._names["gate"], self._names["cloud"]
         if run("ip", "-n", gate, "link", "show", "wire", check=False).returncode == 0:
             return
@@ -184,6 +189,9 @@ class Space:
             run("ip", "-n", cloud, "addr", "add", f"{destination}/32", "dev", "lo")
             if self.ip("gate", "route", "get", destination, check=False).returncode == 0:
                 raise Trouble(f"{destination} is reachable without a tunnel; nothing would be measured")
+
+    def sysctl(self, role, key, value):
+        run("ip", "netns", "exec", self._names[role], "sysctl", "-qw", f"{key}={value}")
 
     def keep_logs(self, folder):
         """Copies what the processes said to where a person can read it."""

@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
+
+#include <stdexcept>
+
 #include "core/engine/client_worker.hh"
 #include "core/engine/supervisor.hh"
 
@@ -26,6 +30,7 @@ int run_client(const client_settings& s) {
         if (std::string error = tunnel.open(s); !error.empty()) return fail(error);
         options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
         shared.udp_superframes = tunnel.udp_superframes();
+        shared.tunnel = &tunnel;
         log.line(fmt::format("client: {}", tunnel.describe()));
     }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
@@ -38,7 +43,11 @@ int run_client(const client_settings& s) {
         }
         entries.push_back(e);
     }
+    // keep_outside() changes routes at a reconnect where reverse paths are checked strictly.
+    std::vector<unsigned> kept;
+    if (!s.tun.empty() && tunnel.needs_privilege()) kept.push_back(CAP_NET_ADMIN);
     try {
+        if (std::string error = boss.confine(kept); !error.empty()) throw std::runtime_error(error);
         boss.start_workers(s.workers, options);
     } catch (const std::exception& e) {
         for (entry& opened : entries) ::close(opened.descriptor);
@@ -60,6 +69,14 @@ int run_client(const client_settings& s) {
         for (auto& w : boss.workers())
             w->post([&](worker& self) { clients[self.index()]->retry_now(); });
     };
+    if (!s.tun.empty()) {
+        boss.watched = tunnel.monitor().number();
+        boss.on_watched = [&] {
+            if (!tunnel.monitor().drain()) return;
+            for (auto& w : boss.workers())
+                w->post([&](worker& self) { clients[self.index()]->way_changed(); });
+        };
+    }
     int status = boss.run();
     clients.clear();
     return status;

@@ -13,6 +13,13 @@
 
 namespace burin::engine {
 
+namespace {
+// How long after a change of routes they are looked at: what one event changes comes in a burst.
+inline constexpr ring::microseconds_t way_settles = 500 * ring::millisecond;
+// An attempt older than this when routes have changed is made anew.
+inline constexpr ring::microseconds_t dial_patience = ring::second;
+}  // namespace
+
 // ---- shared ----
 
 std::string client_shared::prepare() {
@@ -119,6 +126,7 @@ void client_worker::leave() noexcept {
     _leaving = true;
     _retry.disarm();
     _waiting_timer.disarm();
+    _way_timer.disarm();
     _dial.cancel();
     for (auto& g : _gates) g->door.stop();
     for (auto& g : _datagram_gates) g->door.stop();
@@ -149,13 +157,25 @@ void client_worker::connect() noexcept {
                                  .prepare = _shared.prepare_socket});
     }
     if (first()) log(false, fmt::format("Connecting to {}", _shared.url.text));
-    _connect_deadline = _worker.now() + _shared.settings->connect_timeout;
+    _dialled_since = _worker.now();
+    _connect_deadline = _dialled_since + _shared.settings->connect_timeout;
+    _by_memory = false;
     _dialer->start(_dial, _shared.url.host, _shared.url.port);
 }
 
 void client_worker::on_dialled(relay::dial&) noexcept {
     int descriptor = _dial.take_descriptor();
+    // A resolver of this machine may ask through the tunnel, which waits for this very answer.
+    if (descriptor < 0 && _dial.lookup().error() != relay::lookup_error::none && _reached &&
+        !_by_memory) {
+        const std::string host = tun::ip_address::from(*_reached->address())->text();
+        log(false, fmt::format("{}: trying {}, where it was", _dial.text(), host));
+        _by_memory = true;
+        return _dialer->start(_dial, host, _shared.url.port);
+    }
     if (descriptor < 0) return failed(_dial.text());
+    _reached = _dial.peer();
+    if (_shared.tunnel != nullptr) _way = _shared.tunnel->way_of(descriptor);
     std::array<std::byte, 16> nonce;
     crypto::fill_random(nonce);
     http::upgrade_request request = http::build_request(_shared.url, _shared.headers, nonce);
@@ -209,6 +229,23 @@ void client_worker::retry_now() noexcept {
     if (!_retry.armed()) return;
     _retry.disarm();
     connect();
+}
+
+void client_worker::way_changed() noexcept {
+    if (!_leaving && !_way_timer.armed())
+        _worker.timers().arm(_way_timer, _worker.now() + way_settles);
+}
+
+void client_worker::on_way_changed(ring::microseconds_t now) noexcept {
+    if (_session != nullptr) {
+        if (_way && _shared.tunnel->lost(*_way))
+            _session->end("the way to the server is gone from this machine");
+    } else if (_dial.pending() && now - _dialled_since > dial_patience) {
+        _dial.cancel();
+        connect();
+    } else {
+        retry_now();
+    }
 }
 
 // ---- local connections ----

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,9 +40,10 @@ struct client_shared {
     ssh::settings transport;
     std::vector<std::unique_ptr<client_worker>>* clients = nullptr;
     std::function<void(int)> finish;
-    relay::socket_hook prepare_socket;           // keeps the session's socket out of the tunnel
-    bool udp_superframes = false;                // of the TUN device
-    std::atomic<std::uint32_t> flow_numbers{0};  // of flows of the TUN
+    relay::socket_hook prepare_socket;  // keeps the session's socket out of the tunnel
+    tun_device* tunnel = nullptr;
+    bool udp_superframes = false;                        // of the TUN device
+    std::atomic<std::uint32_t> flow_numbers{0};          // of flows of the TUN
     std::deque<std::atomic<std::uint32_t>> proxy_flows;  // the same for each remote
     std::atomic<bool> server_sends_eof{false};           // seen of it once
 
@@ -58,6 +60,9 @@ class client_worker final : public resident, public client_session_owner {
     void connect() noexcept;
     // SIGHUP: does not wait for the rest of the back-off.
     void retry_now() noexcept;
+    // Links, addresses or routes changed: a session whose way is lost ends and is made anew, one
+    // that is waited for is tried at once. Not for each change of a burst.
+    void way_changed() noexcept;
     // The first worker: takes the listening sockets.
     void listen(const std::vector<entry>&);
     // Starts a flow for an accepted connection (dealt to this worker), or gives it back when the
@@ -102,6 +107,7 @@ class client_worker final : public resident, public client_session_owner {
     // `session`: how long it was up, 0 when it never was.
     void failed(std::string_view error, ring::microseconds_t session = 0) noexcept;
     void on_retry(ring::microseconds_t) noexcept;
+    void on_way_changed(ring::microseconds_t) noexcept;
     void on_waiting_expired(ring::microseconds_t) noexcept;
     void on_accepted(int descriptor, std::size_t entry_index) noexcept;
     client_worker* next_live() noexcept;
@@ -114,9 +120,13 @@ class client_worker final : public resident, public client_session_owner {
     relay::member_dial<&client_worker::on_dialled> _dial{this};
     ring::member_timer<&client_worker::on_retry> _retry{this};
     ring::member_timer<&client_worker::on_waiting_expired> _waiting_timer{this};
+    ring::member_timer<&client_worker::on_way_changed> _way_timer{this};
     backoff _backoff;
     client_session* _session = nullptr;
-    ring::microseconds_t _connect_deadline = 0, _ready_since = 0;
+    ring::microseconds_t _connect_deadline = 0, _ready_since = 0, _dialled_since = 0;
+    std::optional<tun::way> _way;             // of the session, where there is a TUN
+    std::optional<relay::endpoint> _reached;  // where the last session was
+    bool _by_memory = false;                  // this dial is to _reached
     std::deque<waiting> _waiting;
     std::vector<std::unique_ptr<gate>> _gates;
     std::vector<std::unique_ptr<datagram_gate>> _datagram_gates;

@@ -13,6 +13,7 @@
 #include <ctime>
 #include <mutex>
 
+#include "core/engine/privileges.hh"
 #include "core/ssh/names.hh"
 
 namespace burin::engine {
@@ -92,7 +93,10 @@ logger::logger(int descriptor) : _state(std::make_shared<state>(descriptor)) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    _thread = std::thread([s = _state] { s->run(); });
+    _thread = std::thread([s = _state] {
+        (void)drop_privileges({}, privilege_stage::final);  // those that cannot be dropped stay
+        s->run();
+    });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <optional>
 #include <sstream>
+#include <stdexcept>
 
 #include "core/engine/listener.hh"
 #include "core/engine/server_session.hh"
@@ -123,6 +124,7 @@ int run_server(const server_settings& s) {
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
     try {
+        if (error = boss.confine({}); !error.empty()) throw std::runtime_error(error);
         boss.start_workers(s.workers, s.worker());
     } catch (const std::exception& e) {
         ::close(descriptor);

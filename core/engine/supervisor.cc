@@ -11,6 +11,8 @@
 #include <csignal>
 #include <future>
 
+#include "core/engine/privileges.hh"
+
 namespace burin::engine {
 
 namespace {
@@ -45,11 +47,23 @@ supervisor::~supervisor() {
     ::close(_wake);
 }
 
-void supervisor::start_workers(unsigned count, const worker_options& options) {
+std::string supervisor::confine(std::vector<unsigned> kept) {
+    close_memory();
+    _kept = std::move(kept);
+    return drop_privileges(*_kept, privilege_stage::before_rings);
+}
+
+void supervisor::start_workers(unsigned count, worker_options options) {
+    // Where something was left for the rings it goes now; elsewhere this changes nothing.
+    const auto settle = [kept = _kept] {
+        if (kept) (void)drop_privileges(*kept, privilege_stage::final);
+    };
+    options.settled = settle;
     for (unsigned i = 0; i < count; ++i) {
         _workers.push_back(std::make_unique<worker>(i, options));
         _workers.back()->start();
     }
+    settle();
 }
 
 void supervisor::finish(int status) noexcept {
@@ -78,8 +92,9 @@ void supervisor::report() {
 
 int supervisor::run() {
     while (_status.load() < 0) {
-        pollfd waits[2] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}};
-        if (poll(waits, 2, -1) < 0 && errno != EINTR) break;
+        pollfd waits[3] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}, {watched, POLLIN, 0}};
+        if (poll(waits, 3, -1) < 0 && errno != EINTR) break;
+        if (waits[2].revents != 0) on_watched();
         if (waits[0].revents == 0) continue;
         signalfd_siginfo info;
         if (::read(_signals, &info, sizeof info) != sizeof info) continue;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,11 @@ class supervisor {
     explicit supervisor(logger&);
     ~supervisor();
 
+    // Before start_workers(): this thread, and the workers', give up all capabilities but `kept`,
+    // and the process's memory is closed (privileges.hh). An error text for a person, or empty.
+    std::string confine(std::vector<unsigned> kept);
     // Throws ring::unavailable when the kernel does not grant what a worker needs.
-    void start_workers(unsigned count, const worker_options&);
+    void start_workers(unsigned count, worker_options);
     std::vector<std::unique_ptr<worker>>& workers() noexcept { return _workers; }
 
     // Any thread: run() returns `status`.
@@ -35,6 +39,9 @@ class supervisor {
     std::function<void(worker&, std::string& report)> describe;
     // SIGHUP.
     std::function<void()> hang_up;
+    // Called when the descriptor is readable; -1: none.
+    int watched = -1;
+    std::function<void()> on_watched;
 
     // Waits for SIGINT, SIGTERM (stop, 0), SIGHUP, SIGUSR2, or finish(). Then stops and joins the
     // workers.
@@ -45,6 +52,7 @@ class supervisor {
 
     logger& _log;
     std::vector<std::unique_ptr<worker>> _workers;
+    std::optional<std::vector<unsigned>> _kept;
     int _signals = -1;
     int _wake = -1;
     std::atomic<int> _status{-1};

@@ -20,6 +20,11 @@ std::string tun_device::open(const client_settings& s) {
         if (!route) return route.error().what;
         _network.routes.push_back(route.value());
     }
+    for (const std::string& text : s.excludes) {
+        auto outside = tun::parse_network(text);
+        if (!outside) return outside.error().what;
+        _network.excluded.push_back(outside.value());
+    }
     auto device = tun::device::open(
         {.name = s.tun,
          .queues = s.workers,
@@ -30,6 +35,9 @@ std::string tun_device::open(const client_settings& s) {
     if (!routes) return routes.error().what;
     _routes = std::move(routes).value();
     if (tun::failure bad = _routes->apply(_network)) return bad.what;
+    auto monitor = tun::route_monitor::open();
+    if (!monitor) return monitor.error().what;
+    _monitor = std::move(monitor).value();
     return {};
 }
 
@@ -37,6 +45,7 @@ std::string tun_device::describe() const {
     std::string text = fmt::format("tun: Device {}", _device->name());
     for (const tun::cidr& address : _network.addresses) text += " " + address.text();
     for (const tun::cidr& route : _network.routes) text += ", route " + route.text();
+    for (const tun::cidr& outside : _network.excluded) text += ", without " + outside.text();
     return text;
 }
 
@@ -53,10 +62,12 @@ tun_intake::tun_intake(worker& w, client_worker& client, client_shared& shared,
     : _worker(w),
       _client(client),
       _shared(shared),
-      _queue(w.relays(), w.budget(), *this, std::move(queue),
-             {.most_flows = shared.settings->max_channels,
-              .hold_time = shared.settings->session_wait,
-              .udp_superframes = shared.udp_superframes}) {
+      _queue(
+          w.relays(), w.budget(), *this, std::move(queue),
+          {.most_flows = shared.settings->max_channels,
+           .hold_time = shared.settings->session_wait,
+           .dns =
+               relay::dns_steering::parse(shared.settings->dns).value_or(relay::dns_steering())}) {
     _worker.add(*this);
     _worker.attach(&_queue);
 }

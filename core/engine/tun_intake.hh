@@ -9,6 +9,7 @@
 #include "core/engine/worker.hh"
 #include "core/relay/tun_queue.hh"
 #include "tun/device.hh"
+#include "tun/route_monitor.hh"
 #include "tun/routes.hh"
 
 namespace burin::engine {
@@ -31,10 +32,17 @@ class tun_device {
     tun::descriptor take_queue(unsigned worker) noexcept { return _device->take_queue(worker); }
     // For every socket of the tunnel's own: keeps it from being routed into the tunnel. Any thread.
     relay::socket_hook keep_outside();
+    // Links, addresses and routes of this machine: for the main thread to watch.
+    tun::route_monitor& monitor() noexcept { return *_monitor; }
+    // As of tun::routes; any thread.
+    std::optional<tun::way> way_of(int descriptor) { return _routes->way_of(descriptor); }
+    bool lost(const tun::way& used) { return _routes->lost(used); }
+    bool needs_privilege() const { return _routes->needs_privilege(); }
 
   private:
     std::optional<tun::device> _device;
     std::optional<tun::routes> _routes;
+    std::optional<tun::route_monitor> _monitor;
     tun::network_settings _network;
 };
 

@@ -93,6 +93,7 @@ void worker::run() {
         _started.notify_all();
         return;
     }
+    if (_options.settled) _options.settled();
     _started = 1;
     _started.notify_all();
     loop();

@@ -40,6 +40,7 @@ struct worker_options {
     ring::features mask = {};
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
     relay::datagram_settings datagrams = {};
+    std::function<void()> settled = {};  // on the worker's thread, when its ring exists
 };
 
 // What takes part in the flush of every turn; added and removed on the worker's thread.

@@ -31,10 +31,7 @@ tun_flow::~tun_flow() {
 }
 
 std::string tun_flow::target() const {
-    const tun::flow_key& key = _tcp.key();
-    const std::string address = to_text(key.destination);
-    if (key.destination.is_v4()) return fmt::format("{}:{}", address, key.destination_port);
-    return fmt::format("[{}]:{}", address, key.destination_port);
+    return _queue.settings().dns.target(_tcp.key());
 }
 
 std::string tun_flow::describe() const {

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "core/relay/context.hh"
+#include "core/relay/dns_steering.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_datagrams.hh"
 #include "core/relay/tun_flow.hh"
@@ -76,6 +77,7 @@ struct tun_queue_settings {
     bool udp_superframes = false;  // the device has them (tun/device.hh)
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
+    dns_steering dns = {};
 };
 
 struct tun_queue_counters {

@@ -339,12 +339,12 @@ class Bench:
             with open(f"/proc/sys/net/ipv4/{name}", "w") as f:
                 f.write(f"4096 16384 {most}")
 
-    def names(self, hosts):
-        """Gives the test's processes a /etc/hosts of their own and no name server that answers."""
+    def names(self, hosts, server="127.0.0.1"):
+        """Gives the test's processes a /etc/hosts of their own and this name server (by default one that does not answer)."""
         if libc.unshare(CLONE_NEWNS) != 0:
             raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-        for path, text in (("/etc/hosts", hosts), ("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")):
+        for path, text in (("/etc/hosts", hosts), ("/etc/resolv.conf", f"nameserver {server}\noptions timeout:1 attempts:1\n")):
             subprocess.run(["mount", "--bind", self.file(os.path.basename(path), text, 0o644), os.path.realpath(path)], check=True)
 
     def listen(self, port=None, host="127.0.0.1"):

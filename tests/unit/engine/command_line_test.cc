@@ -143,10 +143,13 @@ TEST_CASE("the client's own flags") {
     CHECK(c.random_mask);
     CHECK(c.remotes.size() == 2);
     auto t = client({"--tun", "tun7", "--tun-addr", "10.9.0.1/24", "--route", "10.0.0.0/8",
-                     "--route", "192.0.2.0/24", "x"});
+                     "--route", "192.0.2.0/24", "--exclude", "10.1.0.0/16", "--exclude", "fd00::/8",
+                     "--dns", "[fd00::53]:5353", "x"});
     CHECK(t.tun == "tun7");
     CHECK(t.tun_addresses == words{"10.9.0.1/24"});
     CHECK(t.routes == words{"10.0.0.0/8", "192.0.2.0/24"});
+    CHECK(t.excludes == words{"10.1.0.0/16", "fd00::/8"});
+    CHECK(t.dns == "[fd00::53]:5353");
     CHECK(t.remotes.empty());
     CHECK(client({"--min-retry-interval", "0", "x", "1"}).min_retry_interval ==
           100 * ring::millisecond);
@@ -192,7 +195,21 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {true,
          {"--max-retry-count", "x", "x", "80"},
          "invalid value \"x\" for flag -max-retry-count"},
-        {true, {"--route", "10.0.0.0/8", "x", "80"}, "--tun-addr and --route need --tun NAME"},
+        {true,
+         {"--route", "10.0.0.0/8", "x", "80"},
+         "--tun-addr, --route, --exclude and --dns need --tun NAME"},
+        {true,
+         {"--exclude", "10.0.0.0/8", "x", "80"},
+         "--tun-addr, --route, --exclude and --dns need --tun NAME"},
+        {true,
+         {"--dns", "10.0.0.1", "x", "80"},
+         "--tun-addr, --route, --exclude and --dns need --tun NAME"},
+        {true,
+         {"--tun", "t", "--tun-addr", "10.0.0.1", "--exclude", "10.0.0.1/8", "x"},
+         "--exclude: "},
+        {true,
+         {"--tun", "t", "--tun-addr", "10.0.0.1", "--dns", "name", "x"},
+         "--dns: 'name' is not"},
         {true, {"--tun", "t", "x"}, "--tun needs --tun-addr"},
         {true, {"--tun", "t", "--tun-addr", "10.0.0.1", "--route", "10.0.0.1/8", "x"}, "--route: "},
         {true, {"--tun", "t", "--tun-addr", "nonsense", "x"}, "--tun-addr: "},

@@ -1,6 +1,8 @@
 // The supervisor and its workers: real threads, each with a ring. Runs under ThreadSanitizer too.
 #include "core/engine/supervisor.hh"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <csignal>
 #include <thread>
@@ -84,4 +86,29 @@ TEST_CASE("residents are told to leave when the worker stops", "[tsan]") {
     });
     REQUIRE(boss.run() == 0);
     REQUIRE(guest->left);
+}
+
+TEST_CASE("a watched descriptor is told of while the supervisor waits", "[tsan]") {
+    engine::block_signals();
+    engine::logger log;
+    engine::supervisor boss(log);
+    int ends[2];
+    REQUIRE(pipe(ends) == 0);
+    int told = 0;
+    boss.watched = ends[0];
+    boss.on_watched = [&] {
+        char byte = 0;
+        REQUIRE(read(ends[0], &byte, 1) == 1);
+        REQUIRE(byte == static_cast<char>('a' + told));
+        if (++told == 3) boss.finish(5);
+    };
+    std::thread writes([&] {
+        for (char byte : {'a', 'b', 'c'})
+            if (write(ends[1], &byte, 1) != 1) boss.finish(1);
+    });
+    REQUIRE(boss.run() == 5);
+    writes.join();
+    CHECK(told == 3);
+    close(ends[0]);
+    close(ends[1]);
 }
