@@ -58,20 +58,20 @@ class Test:
     seconds: float
     exclusive: bool
     long: bool
-    waits: bool
+    slots: int
 
 
 tests = {}
 
 
-def test(name, seconds=60, exclusive=False, long=False, waits=False):
-    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates
-    or need the whole machine), `long` ones only with --long. Those that hardly do anything but wait for a deadline of the
-    program (`waits`) start at once, beside whatever runs."""
+def test(name, seconds=60, exclusive=False, long=False, slots=1):
+    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates), `long`
+    ones only with --long. `slots`: how many ordinary tests it keeps as busy as; 0 for those that hardly do anything but wait
+    for a deadline of the program, which start at once, beside whatever runs."""
 
     def register(function):
         assert name not in tests, name
-        tests[name] = Test(name, function, seconds, exclusive, long, waits)
+        tests[name] = Test(name, function, seconds, exclusive, long, slots)
         return function
 
     return register
@@ -493,8 +493,8 @@ class Runner:
 
     def __init__(self, chosen, options, jobs, keep):
         self.queue = [tests[name] for name in chosen]
-        # The longest first, so that the waits overlap; those that want the machine for themselves at the end.
-        self.queue.sort(key=lambda one: (one.exclusive, not one.waits, -one.seconds))
+        # Those that wait, then the longest; those that want the machine for themselves at the end.
+        self.queue.sort(key=lambda one: (one.exclusive, one.slots > 0, -one.seconds))
         self.options, self.jobs, self.keep = options, jobs, keep
         self.folder = tempfile.mkdtemp(prefix=f"burin-system-{os.getpid()}-")
         self.running = []
@@ -559,15 +559,18 @@ class Runner:
                     print(f"    {name}: {line[:300]}", flush=True)
 
     def has_room_for(self, one):
-        busy = [entry[0] for entry in self.running if not entry[0].waits]
-        if one.waits or not busy:
+        busy = [entry[0] for entry in self.running if entry[0].slots]
+        if not one.slots or not busy:
             return True
-        return len(busy) < self.jobs and not one.exclusive and not any(other.exclusive for other in busy)
+        if one.exclusive or any(other.exclusive for other in busy):
+            return False
+        return one.slots + sum(other.slots for other in busy) <= self.jobs
 
     def run(self):
         while self.queue or self.running:
-            while self.queue and self.has_room_for(self.queue[0]):
-                self.start(self.queue.pop(0))
+            while next_one := next((one for one in self.queue if self.has_room_for(one)), None):
+                self.queue.remove(next_one)
+                self.start(next_one)
             self.reap()
             time.sleep(0.02)
         if not self.failed and not self.keep:

@@ -47,12 +47,12 @@ def never_read(t, mode):
     t.load(port, "both", "--bytes", 8 * MIB, "--connections", 4, ok=4)
 
 
-@test("L.ten_thousand_destinations_never_read", seconds=300, exclusive=True)
+@test("L.ten_thousand_destinations_never_read", seconds=300, slots=2)
 def destinations_never_read(t):
     never_read(t, ("noread",))
 
 
-@test("L.ten_thousand_applications_never_read", seconds=300, exclusive=True)
+@test("L.ten_thousand_applications_never_read", seconds=300, slots=2)
 def applications_never_read(t):
     never_read(t, ("down", "--stall"))
 

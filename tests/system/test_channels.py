@@ -439,14 +439,14 @@ def ten_thousand(t, port, ours, sink):
     t.load(port, "both", "--bytes", MIB, ok=1)
 
 
-@test("R19.ten_thousand_channels_of_a_go_client", seconds=150, exclusive=True)
+@test("R19.ten_thousand_channels_of_a_go_client", seconds=150, slots=2)
 def many_channels_of_a_client(t):
     sink, server, port = t.destination(), t.server("--max-channels", "20000"), t.port()
     t.go_client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}")
     ten_thousand(t, port, server, sink)
 
 
-@test("R19.ten_thousand_channels_to_a_go_server", seconds=150, exclusive=True)
+@test("R19.ten_thousand_channels_to_a_go_server", seconds=150, slots=2)
 def many_channels_to_a_server(t):
     sink, port = t.destination(), t.port()
     client = t.client(t.go_server().port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--max-channels", "20000"))

@@ -396,7 +396,7 @@ def silent_after_upgrade(t):
     t.check(took >= 1, f"gave up after {took:.2f} s, before its 1.5 s")
 
 
-@test("T19.connect_deadline_default", seconds=90, waits=True)
+@test("T19.connect_deadline_default", seconds=90, slots=0)
 def connect_deadline_default(t):
     hole = t.black_hole()
     begin = time.monotonic()

@@ -23,7 +23,7 @@ def tunnel(t, server_flags=(), client_flags=(), destination_flags=()):
     return server, client, sink, port
 
 
-@test("L.one_gib_each_way", seconds=240, exclusive=True)
+@test("L.one_gib_each_way", seconds=240, slots=2)
 def one_gib(t):
     server, client, _, port = tunnel(t)
     size = 128 * MIB if t.sanitized else 1024 * MIB
@@ -40,7 +40,7 @@ def one_gib(t):
     t.note(f"Gbit/s {', '.join(rates)}; memory of both ends {before / MIB:.0f} MiB")
 
 
-@test("L.one_gib_with_two_workers", seconds=240, exclusive=True)
+@test("L.one_gib_with_two_workers", seconds=240, slots=2)
 def two_workers(t):
     _, _, _, port = tunnel(t, ("--workers", "2"), ("--workers", "2"))
     size = 32 * MIB if t.sanitized else 256 * MIB
@@ -61,7 +61,7 @@ def old_kernel(t):
         report.wait_idle(t, process)
 
 
-@test("L.thousand_flows", seconds=180, exclusive=True)
+@test("L.thousand_flows", seconds=180, slots=2)
 def thousand_flows(t):
     server, client, sink, port = tunnel(t)
     count = 300 if t.sanitized else 1000
@@ -76,7 +76,7 @@ def thousand_flows(t):
     t.check(sink.alive(), "the destination")
 
 
-@test("L.server_killed_under_load", seconds=240, exclusive=True)
+@test("L.server_killed_under_load", seconds=240, slots=2)
 def server_killed(t):
     server, client, sink, port = tunnel(t)
     flows = 20 if t.sanitized else 50

@@ -171,7 +171,7 @@ def session_lost(t):
     report.wait_idle(t, server)
 
 
-@test("N5.server_alive", waits=True)
+@test("N5.server_alive", slots=0)
 def server_alive(t):
     server, port = t.server("--auth", "user:pass"), t.port()
     ssh = native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:1", password="pass",

@@ -108,7 +108,7 @@ def version_difference(t):
     t.check("\x1b" not in server.text(), "the peer's escape sequence went to the log as it is")
 
 
-@test("C3.config_deadline", waits=True)
+@test("C3.config_deadline", slots=0)
 def config_deadline(t):
     server = t.server(env={"CHISEL_CONFIG_TIMEOUT": "1s"})
     default = t.server(name="burin-server-default")
@@ -141,7 +141,7 @@ def ping_interval(t):
     session.pump(lambda: session.pings >= 3, 10, "three pings of the server")
 
 
-@test("C4.late_or_strange_reply_ends_the_session", waits=True)
+@test("C4.late_or_strange_reply_ends_the_session", slots=0)
 def ping_replies(t):
     interval, work = 2, []
 
@@ -184,7 +184,7 @@ def frozen(t, pairs, interval):
         t.check(each < (2 * interval + 1) * t.patience, f"{name}: {each:.1f} s are more than two intervals of {interval} s")
 
 
-@test("C4.frozen_server", waits=True)
+@test("C4.frozen_server", slots=0)
 def frozen_server(t):
     sink, pairs, flows = t.destination(), [], []
     for make in (t.go_server, t.server):
@@ -202,7 +202,7 @@ def frozen_server(t):
         t.load(port, "both", "--bytes", MIB, ok=1)
 
 
-@test("C4.frozen_client", waits=True)
+@test("C4.frozen_client", slots=0)
 def frozen_client(t):
     server = t.server("--keepalive", "4s")
     listener = t.listen()
@@ -228,7 +228,7 @@ def frozen_client(t):
     t.equal(ends, ["reset"] * 2, "the destination's end of a lost session")
 
 
-@test("C4.ping_timeout", waits=True)
+@test("C4.ping_timeout", slots=0)
 def ping_timeout(t):
     """CHISEL_PING_TIMEOUT is how long an answer may take, whatever the interval is."""
     env, flags = {"CHISEL_PING_TIMEOUT": "500ms"}, ("--keepalive", "5s")
@@ -324,7 +324,7 @@ def backoff(t):
     t.check("(Attempt: 1/unlimited)" in client.text(), "unlimited attempts are not called so")
 
 
-@test("C6.backoff_starts_again_after_5_s", seconds=90, waits=True)
+@test("C6.backoff_starts_again_after_5_s", seconds=90, slots=0)
 def backoff_reset(t):
     port = t.port()
     client = t.client(port, connected=False)
@@ -381,7 +381,7 @@ def listeners_wait(t):
     t.load(port, "both", "--bytes", MIB, ok=1)
 
 
-@test("C8.ssh_wait_default", seconds=80, waits=True)
+@test("C8.ssh_wait_default", seconds=80, slots=0)
 def ssh_wait_default(t):
     port = t.port()
     client = t.client(t.port(), f"127.0.0.1:{port}:127.0.0.1:1", connected=False)
@@ -416,7 +416,7 @@ def no_leak(t, process):
     t.equal(process.wait_exit(20 * t.patience), 0, f"how {process.name} ends: {harness.tail(process.err())}")
 
 
-@test("C10.many_sessions_leave_nothing", seconds=200, exclusive=True)
+@test("C10.many_sessions_leave_nothing", seconds=200, slots=2)
 def many_sessions(t):
     """At the server: sessions that end in three ways, each with a flow in it."""
     server, sink = t.server(), t.destination()

@@ -114,7 +114,7 @@ def ciphers(t):
     t.load(port, "both", "--bytes", 4 * MIB, ok=1)
 
 
-@test("S5.one_gib_with_go", seconds=240, exclusive=True)
+@test("S5.one_gib_with_go", seconds=240, slots=2)
 def bulk_with_go(t):
     size = (64 if t.sanitized else 1024) * MIB
     sink = t.destination()
@@ -482,7 +482,7 @@ def round_trips(t):
         t.note(f"{name} {asked + 1}")
 
 
-@test("S18.handshake_deadlines", seconds=75, waits=True)
+@test("S18.handshake_deadlines", seconds=75, slots=0)
 def handshake_deadlines(t):
     """Half-open peers in every stage are dropped after about 30 s, while a session that is up stays."""
     server = t.server("--auth", "u:p")

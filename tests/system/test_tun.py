@@ -231,7 +231,7 @@ def old_kernel(t):
         w.load("gateway", mode, "--bytes", (2 if t.sanitized else 32) * MIB, "--connections", 4, ok=4)
 
 
-@test("U1.thousand_flows", seconds=240, exclusive=True)
+@test("U1.thousand_flows", seconds=240, slots=2)
 def thousand_flows(t):
     w = World(t)
     server = w.server()
@@ -250,7 +250,7 @@ def last_report(client):
     return statistics(client, count + 1).rsplit("turns=", 1)[1]
 
 
-@test("U1.one_gib_each_way", seconds=300, exclusive=True)
+@test("U1.one_gib_each_way", seconds=300, slots=2)
 def one_gib(t):
     w = World(t)
     server = w.server()
@@ -271,7 +271,7 @@ def one_gib(t):
     t.note(f"Gbit/s {', '.join(rates)}; memory of both ends {before / MIB:.0f} MiB")
 
 
-@test("U1.two_workers", seconds=180, exclusive=True)
+@test("U1.two_workers", seconds=180, slots=2)
 def two_workers(t):
     w = World(t)
     w.server("--workers", "2")
