@@ -20,10 +20,11 @@ namespace {
 constexpr std::size_t buffer_bytes = 32 * 1024;
 constexpr int dump_tries = 3;
 
-// Attributes of one message by number; unknown numbers are skipped.
-template <std::size_t Count>
+// Attributes of one message by number; those above the highest number asked for here are skipped.
 struct attributes {
-    std::array<const nlattr*, Count> at{};
+    static constexpr std::size_t count = RTA_TABLE + 1;
+    static_assert(count > IFLA_TXQLEN && count > IFA_LOCAL && count > NLMSGERR_ATTR_MAX);
+    std::array<const nlattr*, count> at{};
 
     attributes(const nlmsghdr& message, std::size_t header_bytes) {
         mnl_attr_parse(&message, static_cast<unsigned>(header_bytes), keep, this);
@@ -53,7 +54,7 @@ struct attributes {
 
     static int keep(const nlattr* attribute, void* self) {
         std::size_t type = mnl_attr_get_type(attribute);
-        if (type < Count) static_cast<attributes*>(self)->at[type] = attribute;
+        if (type < count) static_cast<attributes*>(self)->at[type] = attribute;
         return MNL_CB_OK;
     }
 };
@@ -95,7 +96,7 @@ std::string kernel_words(const nlmsghdr& message) {
     auto error = payload<nlmsgerr>(message);
     if ((message.nlmsg_flags & NLM_F_CAPPED) == 0)
         skip += error.msg.nlmsg_len - static_cast<std::size_t>(MNL_NLMSG_HDRLEN);
-    attributes<NLMSGERR_ATTR_MAX + 1> tags(message, skip);
+    attributes tags(message, skip);
     const nlattr* words = tags[NLMSGERR_ATTR_MSG];
     if (words == nullptr || mnl_attr_validate(words, MNL_TYPE_NUL_STRING) != 0) return {};
     return mnl_attr_get_str(words);
@@ -109,7 +110,7 @@ failure kernel_failure(int error, const std::string& words) {
 
 link read_link(const nlmsghdr& message) {
     auto header = payload<ifinfomsg>(message);
-    attributes<IFLA_TXQLEN + 1> tags(message, sizeof(ifinfomsg));
+    attributes tags(message, sizeof(ifinfomsg));
     link found;
     found.index = header.ifi_index;
     found.up = (header.ifi_flags & IFF_UP) != 0;
@@ -132,7 +133,7 @@ void read_hops(const nlattr* list, std::vector<hop>& out) {
         hop one{next.rtnh_ifindex, {}};
         auto keep = [](const nlattr* attribute, void* to) {
             if (mnl_attr_get_type(attribute) == RTA_GATEWAY)
-                static_cast<hop*>(to)->gateway = attributes<1>::address_of(attribute);
+                static_cast<hop*>(to)->gateway = attributes::address_of(attribute);
             return MNL_CB_OK;
         };
         mnl_attr_parse_payload(at + sizeof next, size - sizeof next, keep, &one);
@@ -146,7 +147,7 @@ void read_hops(const nlattr* list, std::vector<hop>& out) {
 std::optional<route> read_route(const nlmsghdr& message) {
     auto header = payload<rtmsg>(message);
     if (header.rtm_family != AF_INET && header.rtm_family != AF_INET6) return {};
-    attributes<RTA_TABLE + 1> tags(message, sizeof(rtmsg));
+    attributes tags(message, sizeof(rtmsg));
     route found;
     ip_address any = header.rtm_family == AF_INET ? ip_address(in_addr{}) : ip_address(in6_addr{});
     found.destination = {tags.address(RTA_DST).value_or(any), header.rtm_dst_len};
@@ -282,7 +283,7 @@ outcome<std::vector<cidr>> netlink::addresses(int index) {
         failure bad = talk(message, [&](const nlmsghdr& answer) {
             auto header = payload<ifaddrmsg>(answer);
             if (header.ifa_index != static_cast<unsigned>(index)) return;
-            attributes<IFA_LOCAL + 1> tags(answer, sizeof(ifaddrmsg));
+            attributes tags(answer, sizeof(ifaddrmsg));
             auto local = tags.address(IFA_LOCAL);
             if (!local) local = tags.address(IFA_ADDRESS);
             if (local) found.push_back({*local, header.ifa_prefixlen});

@@ -41,12 +41,15 @@ std::size_t client_session::on_head(bytes_view bytes) noexcept {
     _peer_is_go = !answer.peer_is_burin;
     become(framing::websocket, _transport_settings, ssh::dialect::chisel,
            answer.peer_features.has(http::feature::batch));
+    if (_owner.server_sends_eof()) _connection->set_peer_sends_eof();
     return answer.consumed;
 }
 
 // The server takes packets strictly in order: the config request need not wait for the login's
 // answer (docs/wire.md section 1.2).
 void client_session::on_secured() {
+    if (!_settings.fingerprint.empty())
+        log(false, fmt::format("Fingerprint {}", _transport->peer_fingerprint()));
     log(true, "Sending config");
     _config_sent = _worker.now();
     ++_other_requests;
@@ -72,19 +75,24 @@ void client_session::on_open(ssh::channel& c, const ssh::channel_open&) noexcept
     _connection->refuse(c, ssh::open_failure_reason::prohibited, "Denied outbound connection");
 }
 
+std::string client_session::flow_prefix(const relay::socket_relay& r) const {
+    return fmt::format("tun: proxy#{}: conn#{}: ", _settings.remotes[r.origin()].text(),
+                       r.number());
+}
+
 void client_session::on_flow_open(const relay::socket_relay& r) noexcept {
-    log(true, fmt::format("tun: conn#{}: Open", r.number()));
+    if (_settings.verbose) log(true, flow_prefix(r) + "Open");
 }
 
 void client_session::on_flow_closed(const relay::socket_relay& r) noexcept {
     if (_settings.verbose)
-        log(true, fmt::format("tun: conn#{}: Close (sent {} received {})", r.number(),
+        log(true, fmt::format("{}Close (sent {} received {})", flow_prefix(r),
                               byte_count(r.bytes_sent()), byte_count(r.bytes_received())));
     release();
 }
 
 void client_session::on_flow_refused(const relay::socket_relay& r, std::string_view why) noexcept {
-    log(false, fmt::format("tun: conn#{}: Stream error: {}", r.number(), escape(why)));
+    log(false, fmt::format("{}Stream error: {}", flow_prefix(r), escape(why)));
 }
 
 void client_session::log(bool debug, std::string_view text) noexcept {
@@ -93,6 +101,7 @@ void client_session::log(bool debug, std::string_view text) noexcept {
 
 void client_session::on_ended(std::string_view why) noexcept {
     if (why.find("unable to authenticate") != why.npos) log(false, "Authentication failed");
+    if (_connection != nullptr && _connection->peer_sends_eof()) _owner.note_server_sends_eof();
     bool clean = _was_ready && (why.empty() || why == "EOF");
     _owner.on_session_ended(clean ? "" : why.empty() ? "EOF" : why);
 }

@@ -21,6 +21,10 @@ class client_session_owner {
     // was ready.
     virtual void on_session_ended(std::string_view error) noexcept = 0;
     virtual void log(bool debug, std::string_view text) noexcept = 0;
+    // Whether this server was seen to end streams by EOF, by any session so far: it does not tell
+    // its version, and its first CLOSE without EOF must already be known for what it is.
+    virtual bool server_sends_eof() const noexcept = 0;
+    virtual void note_server_sends_eof() noexcept = 0;
 };
 
 class client_session final : public link {
@@ -41,6 +45,7 @@ class client_session final : public link {
     void on_ended(std::string_view why) noexcept override;
     void log(bool debug, std::string_view text) noexcept override;
     std::string describe() const override { return "session"; }
+    std::string flow_prefix(const relay::socket_relay&) const;
     void on_secured() override;
     void on_authenticated(std::string_view user) override;
     void on_open(ssh::channel&, const ssh::channel_open&) noexcept override;

@@ -1,6 +1,7 @@
 #include "core/engine/client_worker.hh"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,6 +15,7 @@ namespace burin::engine {
 // ---- shared ----
 
 std::string client_shared::prepare() {
+    proxy_flows.resize(settings->remotes.size());
     url = http::parse_url(settings->server);
     if (!url.error.empty()) return url.error;
     if (url.tls) return "https:// and wss:// are not supported yet: use http://";
@@ -41,6 +43,10 @@ std::string open_entry(entry& e) {
     e.descriptor = listen_on(host, port, error);
     if (e.descriptor < 0)
         return fmt::format("Client cannot listen on {}: {}", e.what.text(), error);
+    // Inherited by every connection: one that never gets a session ends with a reset, whatever ends
+    // it, and not as an answer that is empty and complete.
+    linger hard{1, 0};
+    setsockopt(e.descriptor, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     return {};
 }
 
@@ -202,6 +208,10 @@ client_worker* client_worker::next_live() noexcept {
 }
 
 void client_worker::on_accepted(int descriptor, std::size_t entry_index) noexcept {
+    if (_leaving) {
+        ::close(descriptor);
+        return;
+    }
     client_worker* c = next_live();
     if (c == this) return take(descriptor, entry_index);
     if (c != nullptr) {
@@ -225,7 +235,9 @@ void client_worker::take(int descriptor, std::size_t entry_index) noexcept {
     }
     _session->hold();
     relay::socket_relay::start(_worker.relays(), _session->channels(), *_session, descriptor,
-                               "chisel", as_bytes(_targets[entry_index]), ++_shared.flow_numbers);
+                               "chisel", as_bytes(_targets[entry_index]),
+                               ++_shared.proxy_flows[entry_index],
+                               static_cast<std::uint32_t>(entry_index));
 }
 
 void client_worker::serve_waiting() noexcept {

@@ -38,8 +38,10 @@ struct client_shared {
     ssh::settings transport;
     std::vector<std::unique_ptr<client_worker>>* clients = nullptr;
     std::function<void(int)> finish;
-    relay::socket_hook prepare_socket;  // keeps the session's socket out of the tunnel
-    std::atomic<std::uint32_t> flow_numbers{0};
+    relay::socket_hook prepare_socket;           // keeps the session's socket out of the tunnel
+    std::atomic<std::uint32_t> flow_numbers{0};  // of flows of the TUN
+    std::deque<std::atomic<std::uint32_t>> proxy_flows;  // the same for each remote
+    std::atomic<bool> server_sends_eof{false};           // seen of it once
 
     // Reads the URL and the credentials; an error text for a person, or empty.
     std::string prepare();
@@ -88,6 +90,10 @@ class client_worker final : public resident, public client_session_owner {
     // ---- client_session_owner ----
     void on_session_ready(ring::microseconds_t latency) noexcept override;
     void on_session_ended(std::string_view error) noexcept override;
+    bool server_sends_eof() const noexcept override {
+        return _shared.server_sends_eof.load(std::memory_order_relaxed);
+    }
+    void note_server_sends_eof() noexcept override { _shared.server_sends_eof = true; }
 
     void on_dialled(relay::dial&) noexcept;
     // `session`: how long it was up, 0 when it never was.

@@ -174,9 +174,9 @@ std::string version_difference(std::string_view client, std::string_view server)
                        escape(server));
 }
 
-bool sends_no_eof(std::string_view go_version) noexcept {
+bool ends_streams_by_eof(std::string_view go_version) noexcept {
     auto version = major_minor(go_version);
-    return !version || *version < std::pair{1u, 12u};
+    return version && *version >= std::pair{1u, 12u};
 }
 
 }  // namespace burin::engine

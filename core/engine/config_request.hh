@@ -27,8 +27,9 @@ std::optional<config_request> parse_config(std::string_view json);
 // leading v), or when one is missing or comes from a source build, as Go 1.12 does.
 std::string version_difference(std::string_view client, std::string_view server);
 
-// Go's chisel up to 1.11 ends a stream by CLOSE alone (docs/wire.md section 8.6). A version that
-// does not tell counts as such: taking its CLOSE for an abort would break every transfer.
-bool sends_no_eof(std::string_view go_version) noexcept;
+// Go's chisel ends a stream by EOF since 1.12, by CLOSE alone before (docs/wire.md section 8.6). A
+// version that does not tell counts as an old one until its first EOF: taking its CLOSE for an
+// abort would break every transfer.
+bool ends_streams_by_eof(std::string_view go_version) noexcept;
 
 }  // namespace burin::engine

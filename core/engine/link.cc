@@ -16,6 +16,8 @@ namespace {
 // Everything a stranger can make us hold before login, in bytes (the transport keeps its own,
 // smaller limits).
 constexpr std::size_t early_bytes = 64 * 1024;
+// What a handshake says in one turn, several times over.
+constexpr std::size_t early_arena_bytes = 16 * 1024;
 // Go's SSH writer makes messages of at most this; many small packets share one (docs/wire.md
 // section 3.3).
 constexpr std::size_t go_message_bytes = 4096;
@@ -33,7 +35,7 @@ link::link(worker& w, int descriptor, ssh::role role, const link_options& option
 
 link::~link() {
     _worker.forget(*this);
-    if (_arena != nullptr) _worker.arenas().give_back(_arena);
+    give_arena_back();
     _worker.remove(*this);
     --_worker.load;
 }
@@ -42,7 +44,11 @@ link::~link() {
 
 void link::arm_receive() noexcept {
     if (_ended || _receive.in_flight) return;
-    bool early = _transport == nullptr || !_transport->authenticated();
+    // A stranger's next request waits until the answer to the last one has gone.
+    if (_framing == framing::head && (!_raw_out.empty() || _send.in_flight) &&
+        _role == ssh::role::server)
+        return;
+    bool early = !logged_in();
     _group = early ? &_worker.early_buffers() : &_worker.session_buffers();
     _worker.ring().receive_select(_receive, _descriptor, _group->id(), _group->bytes());
 }
@@ -67,7 +73,6 @@ void link::on_received(ring::completion c) noexcept {
 
 void link::take(ring::buffer buffer, std::uint32_t bytes) noexcept {
     std::byte* data = buffer.data();
-    _in_receive = true;
     if (_framing == framing::head) {
         take_head({data, bytes});
     } else {
@@ -92,7 +97,6 @@ void link::take(ring::buffer buffer, std::uint32_t bytes) noexcept {
             process(_run_end, data + bytes);
         }
     }
-    _in_receive = false;
     if (_ended) _block.reset();
 }
 
@@ -136,12 +140,16 @@ void link::keep_rest(std::byte* raw, std::byte* raw_end) noexcept {
         std::memmove(_run_end, raw, header);
     }
     _carry_run = payload;
-    if (_transport->authenticated()) {
+    // When blocks run short, none may wait for the rest of a packet: that needs another block, and a
+    // hundred sessions in the midst of theirs would hold them all.
+    const bool scarce = _block && _block.group()->held() > _block.group()->count() / 2;
+    if (_transport->authenticated() && !scarce) {
         _run_end = _run + payload + header;
         return;
     }
     // A stranger holds no block: what is cut waits in memory of its own.
-    if (payload + header > early_bytes) return end("too much data before authentication");
+    if (!_transport->authenticated() && payload + header > early_bytes)
+        return end("too much data before authentication");
     _carry.assign(_run, _run + payload + header);
     _block.reset();
     _run = _run_end = nullptr;
@@ -150,7 +158,14 @@ void link::keep_rest(std::byte* raw, std::byte* raw_end) noexcept {
 void link::take_head(bytes_view bytes) noexcept {
     if (_carry.size() + bytes.size() > early_bytes) return end("too much data before the upgrade");
     _carry.insert(_carry.end(), bytes.begin(), bytes.end());
-    while (!_ended && _framing == framing::head && !_close_after_send && !_carry.empty()) {
+    read_heads();
+}
+
+// One head after another: the next when the answer to the last has gone, so that whoever does not
+// read answers is owed one.
+void link::read_heads() noexcept {
+    while (!_ended && _framing == framing::head && !_close_after_send && !_carry.empty() &&
+           (_role == ssh::role::client || (_raw_out.empty() && !_send.in_flight))) {
         std::size_t used = on_head(_carry);
         if (used == 0 && _framing == framing::head) return;
         _carry.erase(_carry.begin(), _carry.begin() + static_cast<std::ptrdiff_t>(used));
@@ -269,9 +284,9 @@ std::byte* link::room(std::size_t bytes) noexcept {
         if (_message != 0 &&
             (!grouped || (!_superframes && _sealed - _message + bytes > go_message_bytes)))
             close_message();
-        if (_sealed + bytes + http::max_frame_header > seal_bytes) return nullptr;
+        if (_sealed + bytes + http::max_frame_header > _arena_bytes) return nullptr;
         if (_message == 0) open_message();
-    } else if (_sealed + bytes > seal_bytes) {
+    } else if (_sealed + bytes > _arena_bytes) {
         return nullptr;
     }
     return _arena + _sealed;
@@ -325,15 +340,15 @@ void link::seal_control() noexcept {
         // Small packets share a message; a packet that is larger than such a message gets one of
         // its own.
         std::size_t written = 0;
-        std::size_t most = seal_bytes;
+        std::size_t most = _arena_bytes;
         if (_framing == framing::websocket && !_superframes) most = go_message_bytes;
-        for (std::size_t wanted : {most, seal_bytes}) {
+        for (std::size_t wanted : {most, _arena_bytes}) {
             if (wanted > most) close_message();
             std::size_t used = _message == 0 ? 0 : _sealed - _message;
             std::size_t ask = wanted > used && _message != 0 ? wanted - used : wanted;
             std::size_t overhead = _message == 0 ? http::max_frame_header : 0;
-            if (_sealed + overhead + 64 > seal_bytes) return;
-            ask = std::min(ask, seal_bytes - _sealed - overhead);
+            if (_sealed + overhead + 64 > _arena_bytes) return;
+            ask = std::min(ask, _arena_bytes - _sealed - overhead);
             if (_framing == framing::websocket && _message == 0) open_message();
             written = _transport->seal_control({_arena + _sealed, ask});
             if (written > 0) break;
@@ -347,7 +362,7 @@ void link::seal_control() noexcept {
 void link::seal() noexcept {
     _sealed = _sent = _message = 0;
     if (!_raw_out.empty()) {
-        std::size_t part = std::min(_raw_out.size(), seal_bytes / 2);
+        std::size_t part = std::min(_raw_out.size(), _arena_bytes / 2);
         std::memcpy(_arena, _raw_out.data(), part);
         _raw_out.erase(_raw_out.begin(), _raw_out.begin() + static_cast<std::ptrdiff_t>(part));
         _sealed = part;
@@ -365,12 +380,13 @@ void link::seal() noexcept {
 void link::flush() noexcept {
     if (_retired) return;
     _flushing = true;
+    if (_framing == framing::head && !_ended) read_heads();
     if (!_send.in_flight) {
         bool something = !_raw_out.empty() ||
                          (_transport != nullptr && _transport->control_pending()) ||
                          (_connection != nullptr && _connection->pending());
         if (something) {
-            if (_arena == nullptr) _arena = _worker.arenas().take();
+            take_arena();
             if (_arena != nullptr) {
                 seal();
                 arm_send();
@@ -397,10 +413,30 @@ void link::flush() noexcept {
     }
 }
 
+void link::take_arena() noexcept {
+    if (_arena != nullptr) return;
+    // A client chose whom it talks to, and its config may be long.
+    if (logged_in() || _role == ssh::role::client) {
+        _arena = _worker.arenas().take();
+        _arena_bytes = seal_bytes;
+    } else {
+        _early_arena = std::make_unique<std::byte[]>(early_arena_bytes);
+        _arena = _early_arena.get();
+        _arena_bytes = early_arena_bytes;
+    }
+}
+
+void link::give_arena_back() noexcept {
+    if (_early_arena != nullptr)
+        _early_arena.reset();
+    else if (_arena != nullptr)
+        _worker.arenas().give_back(_arena);
+    _arena = nullptr;
+}
+
 void link::arm_send() noexcept {
     if (_sent >= _sealed) {
-        if (_arena != nullptr) _worker.arenas().give_back(_arena);
-        _arena = nullptr;
+        give_arena_back();
         _sent = _sealed = 0;
         return;
     }
@@ -487,21 +523,25 @@ void link::report(std::string& into) const {
         mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency);
     if (_connection == nullptr) return;
     const ssh::connection_counters& c = _connection->counters();
-    into +=
-        fmt::format("{}: channels={} opened={} refused={} queued={} dropped={} adjusts={}\n",
-                    describe(), _connection->open_channels(), c.channels_opened, c.channels_refused,
-                    _connection->queued_bytes(), c.dropped_bytes, c.adjusts_sent);
+    std::uint32_t oldest = 0;
+    for (const ssh::channel* ch : _connection->channels())
+        if (ch != nullptr) oldest = std::max(oldest, _connection->queue_age_ms(*ch));
+    into += fmt::format(
+        "{}: channels={} opened={} refused={} queued={} oldest-ms={} dropped={} adjusts={}\n",
+        describe(), _connection->open_channels(), c.channels_opened, c.channels_refused,
+        _connection->queued_bytes(), oldest, c.dropped_bytes, c.adjusts_sent);
     for (const ssh::channel* ch : _connection->channels()) {
         if (ch == nullptr) continue;
         into += fmt::format(
-            "{}: channel {}: sent={} received={} credit={} window={} left={} queued={} stalls={}\n",
+            "{}: channel {}: sent={} received={} credit={} window={} left={} queued={} age-ms={} "
+            "stalls={}\n",
             describe(), ch->local, ch->bytes_sent, ch->bytes_received, ch->send_credit, ch->window,
-            ch->receive_left, ch->queue.bytes(), ch->stalls);
+            ch->receive_left, ch->queue.bytes(), _connection->queue_age_ms(*ch), ch->stalls);
     }
 }
 
 bool link::close_means_eof() const noexcept {
-    return _peer_is_go && (_peer_never_sends_eof || !_connection->peer_sends_eof());
+    return _peer_is_go && !_connection->peer_sends_eof();
 }
 
 }  // namespace burin::engine

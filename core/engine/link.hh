@@ -125,7 +125,6 @@ class link : public turn_member,
     std::unique_ptr<ssh::transport> _transport;
     std::unique_ptr<ssh::connection> _connection;
     bool _peer_is_go = false;
-    bool _peer_never_sends_eof = false;  // Go up to 1.11
     std::uint32_t _other_requests =
         0;  // want_reply requests of ours that are not pings, not yet answered
     link_counters _counters;
@@ -135,6 +134,10 @@ class link : public turn_member,
     void on_received(ring::completion) noexcept;
     void take(ring::buffer, std::uint32_t bytes) noexcept;
     void take_head(bytes_view) noexcept;
+    void read_heads() noexcept;
+    bool logged_in() const noexcept { return _transport != nullptr && _transport->authenticated(); }
+    void take_arena() noexcept;
+    void give_arena_back() noexcept;
     void process(std::byte* raw, std::byte* raw_end) noexcept;
     void keep_rest(std::byte* raw, std::byte* raw_end) noexcept;
     void arm_send() noexcept;
@@ -165,10 +168,12 @@ class link : public turn_member,
     std::byte* _run_end = nullptr;
     byte_vector _carry;          // the same, before authentication: small and of its own
     std::size_t _carry_run = 0;  // of it, payload; the others are bytes of a cut frame header
-    bool _in_receive = false;
 
     // ---- out ----
     std::byte* _arena = nullptr;
+    std::size_t _arena_bytes = 0;  // of it, for sealed packets
+    // Before login: a stranger who does not read what we send holds this much, and no arena.
+    std::unique_ptr<std::byte[]> _early_arena;
     std::size_t _sealed = 0;   // bytes in the arena
     std::size_t _sent = 0;     // of them, gone
     std::size_t _message = 0;  // where the open WebSocket message's payload begins; 0: none

@@ -15,6 +15,10 @@ namespace {
 // for a freed one.
 constexpr ring::microseconds_t pause = 100 * ring::millisecond;
 constexpr int backlog = 4096;
+// A process that was killed holds its port until the kernel has taken its rings down, some 50 ms:
+// whoever starts it again at once would find the port busy.
+constexpr int busy_tries = 25;
+constexpr unsigned busy_wait_us = 20'000;
 }  // namespace
 
 int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
@@ -36,8 +40,16 @@ int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
     int idle = 15;
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle);
-    good = good && bind(fd, found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd, backlog) == 0;
     int e = errno;
+    for (int tries = 0; good && ::bind(fd, found->ai_addr, found->ai_addrlen) != 0; ++tries) {
+        e = errno;
+        good = e == EADDRINUSE && tries < busy_tries;
+        if (good) usleep(busy_wait_us);
+    }
+    if (good && ::listen(fd, backlog) != 0) {
+        e = errno;
+        good = false;
+    }
     freeaddrinfo(found);
     if (good) return fd;
     if (fd >= 0) ::close(fd);

@@ -115,7 +115,14 @@ logger::~logger() {
 
 void logger::line(std::string_view text) noexcept {
     try {
-        std::string full = log_line(text);
+        raw(log_line(text));
+    } catch (const std::bad_alloc&) {
+        raw("\n");
+    }
+}
+
+void logger::raw(std::string_view full) noexcept {
+    try {
         std::lock_guard lock(_state->mutex);
         if (_state->queue.size() + full.size() > queue_bytes) {
             ++_state->dropped;

@@ -24,6 +24,8 @@ class logger {
     // Any thread; never waits for the reader. One line, "2006/01/02 15:04:05 " in front of it; peer
     // bytes in it are the caller's to escape.
     void line(std::string_view text) noexcept;
+    // The same for a line that is complete, its newline included.
+    void raw(std::string_view line) noexcept;
     // Several lines, each with the time.
     void block(std::string_view text) noexcept;
     // Lines dropped since the start.

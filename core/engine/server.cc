@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "core/engine/listener.hh"
@@ -113,6 +114,8 @@ int run_server(const server_settings& s) {
     shared.early.resize(s.workers);
     shared.settings = &s;
     shared.log = &log;
+    std::optional<logger> requests;
+    if (s.verbose) shared.requests = &requests.emplace(STDOUT_FILENO);
     shared.transport.host_key = &*key.key;
     shared.transport.logins = &policy;
 

@@ -6,6 +6,7 @@
 
 #include "core/engine/byte_count.hh"
 #include "core/engine/config_request.hh"
+#include "core/engine/request_log.hh"
 #include "core/ssh/authentication_policy.hh"
 #include "crypto/random.hh"
 
@@ -47,7 +48,7 @@ class server_session::dialling final : public ssh::channel_end {
             relay::socket_relay::dialled(s._worker.relays(), *s._connection, s, descriptor,
                                          _channel, ++s._flow_number);
         } else {
-            s.log(true, fmt::format("conn#{}: {}", ++s._flow_number, _dial.text()));
+            s.log(true, fmt::format("tun: conn#{}: {}", ++s._flow_number, escape(_dial.text())));
             s._connection->refuse(_channel, ssh::open_failure_reason::connect_failed, _dial.text());
             s.release();
         }
@@ -108,7 +109,8 @@ void server_session::log(bool debug, std::string_view text) noexcept {
 }
 
 std::string server_session::describe() const {
-    return fmt::format("session#{} {} user={} remotes={}", _number, _peer.text(), _user, _remotes);
+    return fmt::format("session#{} {} user={} remotes={}", _number, _peer.text(), _user,
+                       escape(_remotes));
 }
 
 // ---- the head ----
@@ -136,10 +138,15 @@ std::size_t server_session::on_head(bytes_view bytes) noexcept {
 }
 
 std::size_t server_session::on_http(bytes_view bytes) noexcept {
+    const ring::microseconds_t arrived = ring::monotonic_now();
     http::server_decision d = _upgrade.feed(bytes);
     if (d.what == http::server_decision::kind::need_more) return 0;
     if (!d.log.empty()) log(false, d.log);
     send_raw(d.response);
+    if (_shared.requests != nullptr && !d.request.empty())
+        _shared.requests->raw(
+            request_line(d, _peer, std::chrono::system_clock::now(),
+                         std::chrono::microseconds(ring::monotonic_now() - arrived)));
     if (d.what == http::server_decision::kind::tunnel) {
         _number = ++_shared.sessions;
         log(true, fmt::format("Handshaking with {}...", _peer.text()));
@@ -155,7 +162,7 @@ std::size_t server_session::on_http(bytes_view bytes) noexcept {
 // ---- login ----
 
 void server_session::on_authenticated(std::string_view user) {
-    _user = user;
+    _user = escape(user);  // as it is logged
     leave_early();
     if (_transport->is_native()) {
         _configured = true;
@@ -169,8 +176,8 @@ void server_session::on_authenticated(std::string_view user) {
 
 ssh::login_answer server_session::on_login_failure(std::string_view user, std::string_view method,
                                                    unsigned attempt) {
-    log(false, fmt::format("Login failed for user \"{}\" ({}, {}, attempt {})", user, _peer.text(),
-                           method, attempt));
+    log(false, fmt::format("Login failed for user \"{}\" ({})", escape(user), _peer.text()));
+    log(true, fmt::format("attempt {} was by {}", attempt, escape(method)));
     return ssh::login_answer::now;
 }
 
@@ -183,7 +190,7 @@ void server_session::on_config(const ssh::global_request& request) noexcept {
     }
     if (auto difference = version_difference(config->version, BURIN_VERSION); !difference.empty())
         log(false, difference);
-    _peer_never_sends_eof = _peer_is_go && sends_no_eof(config->version);
+    if (ends_streams_by_eof(config->version)) _connection->set_peer_sends_eof();
     for (const remote& r : config->remotes)
         if (r.reverse) {
             _connection->reply(false,
@@ -251,15 +258,16 @@ void server_session::on_open(ssh::channel& c, const ssh::channel_open& open) noe
 
 void server_session::on_flow_open(const relay::socket_relay& r) noexcept {
     ++_open_flows;
-    log(true, fmt::format("conn#{}: Open [{}/{}]", r.number(), _open_flows, _flow_number));
+    log(true, fmt::format("tun: conn#{}: Open [{}/{}]", r.number(), _open_flows, _flow_number));
 }
 
 void server_session::on_flow_closed(const relay::socket_relay& r) noexcept {
     --_open_flows;
     if (_shared.settings->verbose) {
-        log(true, fmt::format("conn#{}: sent {} received {}", r.number(),
+        log(true, fmt::format("tun: conn#{}: sent {} received {}", r.number(),
                               byte_count(r.bytes_received()), byte_count(r.bytes_sent())));
-        log(true, fmt::format("conn#{}: Close [{}/{}]", r.number(), _open_flows, _flow_number));
+        log(true,
+            fmt::format("tun: conn#{}: Close [{}/{}]", r.number(), _open_flows, _flow_number));
     }
     release();
 }

@@ -23,6 +23,7 @@ struct server_shared {
     const server_settings* settings = nullptr;
     ssh::settings transport;
     logger* log = nullptr;
+    logger* requests = nullptr;              // -v: a line for every HTTP request answered
     std::atomic<std::uint32_t> sessions{0};  // numbers given
     std::atomic<std::uint64_t> evicted{0};   // connections before login that made room
     // Connections before login, by worker; each list belongs to its worker's thread.

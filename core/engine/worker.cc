@@ -115,7 +115,8 @@ void worker::loop() {
 
 void worker::turn() noexcept {
     ++_turns;
-    const bool busy = _woken != nullptr || (_tun != nullptr && _tun->pending());
+    const bool busy =
+        _woken != nullptr || _relays->pending() || (_tun != nullptr && _tun->pending());
     _ring->wait(busy ? 0 : _timers->next());
     _now = ring::monotonic_now();  // before the completions, which may have been waited for long
     _relays->now = _now;

@@ -60,10 +60,15 @@ inline constexpr std::string_view features_header = "Burin-Features";
 
 struct server_decision {
     enum class kind : std::uint8_t { need_more, respond, tunnel } what = kind::need_more;
-    std::string response;      // bytes to send, for respond and tunnel
-    std::string log;           // an info line, or empty; peer bytes in it are escaped
-    std::size_t consumed = 0;  // bytes of the input that belong to this request
-    bool close = false;        // close after the response
+    std::string response;  // bytes to send, for respond and tunnel
+    std::string log;       // an info line, or empty; peer bytes in it are escaped
+    // For a log of requests, escaped; set for respond, unless the head was malformed.
+    std::string request;         // "GET /health"
+    std::string forwarded_for;   // whom a proxy in front names as the client
+    std::string_view status;     // "200"
+    std::size_t body_bytes = 0;  // of the response
+    std::size_t consumed = 0;    // bytes of the input that belong to this request
+    bool close = false;          // close after the response
     feature_set peer_features;
     bool peer_is_burin = false;
 };

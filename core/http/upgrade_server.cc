@@ -75,6 +75,11 @@ void respond(decision& d, const head& request, const answer& a, std::time_t now)
     if (request.method != "HEAD") r += a.body;
     d.what = decision::kind::respond;
     d.close = !keep;
+    d.request = loggable(request.method) + " " + loggable(request.target);
+    d.forwarded_for = loggable(request.first("X-Forwarded-For"));
+    if (d.forwarded_for.empty()) d.forwarded_for = loggable(request.first("X-Real-Ip"));
+    d.status = a.status.substr(0, 3);
+    d.body_bytes = request.method == "HEAD" ? 0 : a.body.size();
 }
 
 // The decoded path of a request target; nothing when it is not one.

@@ -49,6 +49,9 @@ class context {
     // Relays that ended are freed last, when no list names them.
     void bury() noexcept;
 
+    // Sends that found no place in this turn's flush: the next turn comes at once.
+    bool pending() const noexcept { return _sending != nullptr; }
+
     std::uint32_t alive() const noexcept { return _alive; }
     // Once a second: flows from which nothing is received just now are watched for a reset.
     void on_sweep(ring::microseconds_t) noexcept;

@@ -12,6 +12,9 @@ namespace {
 inline constexpr std::uint32_t turn_bytes = 512 * 1024;
 inline constexpr std::uint32_t least_receive_bytes = 16 * 1024;
 inline constexpr ring::microseconds_t sweep_interval = ring::second;
+// How long a program may take nothing of what is left when the channel is gone: as Linux bounds its
+// orphans.
+inline constexpr std::uint8_t orphan_sweeps = 60;
 
 // On: closing resets the connection at once. Off: it sends what is queued, then FIN.
 void set_linger(int descriptor, bool reset) noexcept {
@@ -123,8 +126,9 @@ socket_relay::~socket_relay() {
 
 socket_relay* socket_relay::start(context& c, ssh::connection& connection, flow_observer& observer,
                                   int descriptor, std::string_view type, bytes_view extra,
-                                  std::uint32_t number) {
+                                  std::uint32_t number, std::uint32_t origin) {
     auto* r = new socket_relay(c, connection, observer, descriptor, number);
+    r->_origin = origin;
     r->_channel = connection.open(*r, type, extra);
     if (r->_channel == nullptr) {
         observer.on_flow_refused(*r, "no more channels (see --max-channels and --memory)");
@@ -173,7 +177,13 @@ void socket_relay::arm_receive() noexcept {
 // A flow without credit, or whose program has ended its side, receives nothing and would not see a
 // reset. Polling says so; only flows that stand still for a while pay for it.
 void socket_relay::watch() noexcept {
-    if (_receive.in_flight || _listed_receiving || _ending || _channel == nullptr) return;
+    if (_ending) return;
+    if (_channel == nullptr) {
+        if (++_still < orphan_sweeps) return;
+        ++_context.counters.resets;
+        return end(ending::reset);
+    }
+    if (_receive.in_flight || _listed_receiving) return;
     if (_channel->state != ssh::channel_state::open) return;
     _watching = true;
     _receive_cancelled = false;
@@ -277,6 +287,7 @@ void socket_relay::on_sent(ring::completion c) noexcept {
     if (_ending) return settle();
     if (c.result > 0) {
         auto size = static_cast<std::uint32_t>(c.result);
+        _still = 0;
         ++_context.counters.sends;
         _context.counters.sent_bytes += size;
         _out.take_all_of(size, _context.pieces);
@@ -300,9 +311,9 @@ void socket_relay::on_confirmed() noexcept {
     want_receive();
 }
 
-void socket_relay::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+void socket_relay::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
-    _observer.on_flow_refused(*this, text);
+    _observer.on_flow_refused(*this, ssh::rejection_text(reason, text));
     end(ending::reset);
 }
 

@@ -39,9 +39,10 @@ class socket_relay final : public ssh::channel_end {
   public:
     // Entry side: a connection that was accepted here asks the peer for a channel. Takes the
     // descriptor; when no channel is to be had the connection is reset. `number` is what logs call
-    // the flow.
+    // the flow, `origin` whatever tells the observer where it came in.
     static socket_relay* start(context&, ssh::connection&, flow_observer&, int descriptor,
-                               std::string_view type, bytes_view extra, std::uint32_t number);
+                               std::string_view type, bytes_view extra, std::uint32_t number,
+                               std::uint32_t origin = 0);
     // Exit side: a connection that was dialled for the peer's channel, which is accepted here.
     // Takes the descriptor.
     static socket_relay* dialled(context&, ssh::connection&, flow_observer&, int descriptor,
@@ -55,6 +56,7 @@ class socket_relay final : public ssh::channel_end {
     void on_sendable() noexcept override;
 
     std::uint32_t number() const noexcept { return _number; }
+    std::uint32_t origin() const noexcept { return _origin; }
     // Towards the channel, and from it.
     std::uint64_t bytes_sent() const noexcept { return _bytes_sent; }
     std::uint64_t bytes_received() const noexcept { return _bytes_received; }
@@ -97,6 +99,7 @@ class socket_relay final : public ssh::channel_end {
     std::uint64_t _bytes_sent = 0, _bytes_received = 0;
     int _descriptor;
     std::uint32_t _number;
+    std::uint32_t _origin = 0;
     std::uint32_t _last_received = 0;  // bytes of the last receive
     bool _listed_sending = false, _listed_receiving = false;
     bool _read_ended = false;    // FIN of the socket seen, EOF sent
@@ -105,6 +108,7 @@ class socket_relay final : public ssh::channel_end {
     bool _receive_cancelled = false, _send_cancelled = false;
     bool _watching = false;  // _receive is a poll for a reset
     bool _ending = false, _dead = false;
+    std::uint8_t _still = 0;  // sweeps without progress of a flow whose channel is gone
 };
 
 static_assert(sizeof(socket_relay) <= 256, "10 000 idle flows stay small");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/relay/tun_queue.hh"
 
@@ -75,15 +76,17 @@ void tun_flow::on_confirmed() noexcept {
     _tcp.accept(receivable(), _queue.time());
 }
 
-void tun_flow::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {
+void tun_flow::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
-    _queue.uplink().on_flow_refused(*this, text);
+    _queue.uplink().on_flow_refused(*this, ssh::rejection_text(reason, text));
     reset();
 }
 
 void tun_flow::on_data(bytes_span payload, const ring::buffer& holder) noexcept {
     _bytes_received += payload.size();
-    if (!_tcp.send(_queue.slice(payload, holder), _queue.time())) reset();
+    tun::payload_slice slice = _queue.slice(payload, holder);
+    // Without memory the stream has a hole: it must not look whole.
+    if (slice.empty() || !_tcp.send(std::move(slice), _queue.time())) reset();
 }
 
 void tun_flow::on_eof() noexcept {
@@ -99,7 +102,7 @@ void tun_flow::on_closed(ssh::close_cause cause) noexcept {
     if (cause != ssh::close_cause::finished) return reset();
     _eof = true;
     _tcp.send_fin(_queue.time());
-    if (_tcp.fin_received()) return;
+    _orphan_bytes = _tcp.unacknowledged();
     _own_deadline = _queue.time() + orphan_time;
     rearm();
 }
@@ -241,7 +244,8 @@ void tun_flow::on_timer(ring::microseconds_t now) noexcept {
         if (_stage == stage::waiting) {
             _queue.uplink().on_flow_refused(*this, "no session in time");
             reset();
-        } else if (_tcp.unacknowledged() > 0) {
+        } else if (_tcp.unacknowledged() > 0 && _tcp.unacknowledged() < _orphan_bytes) {
+            _orphan_bytes = _tcp.unacknowledged();
             _own_deadline = now + orphan_time;  // the host still takes what there is
         } else {
             reset();

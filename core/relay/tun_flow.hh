@@ -101,6 +101,7 @@ class tun_flow final : public ssh::channel_end {
     std::uint32_t _charged = 0;      // of them, taken from the budget
     std::uint32_t _epoch_bytes = 0;  // delivered since _epoch_start
     std::uint32_t _counted = 0;      // the queue's epoch in which this flow moved last
+    std::uint32_t _orphan_bytes = 0;  // unacknowledged when the orphan was last looked at
     std::uint32_t _index;
     std::uint32_t _number;
     stage _stage = stage::waiting;

@@ -145,8 +145,9 @@ struct channel {
     channel_state state = channel_state::opening;
     bool eof_wanted = false, eof_sent = false, eof_received = false;
     bool close_wanted = false;
-    std::uint32_t stalls = 0;  // times the peer's credit was used up
-    piece_list queue;          // payload not yet sealed
+    std::uint32_t stalls = 0;           // times the peer's credit was used up
+    std::uint32_t queued_since_ms = 0;  // when the queue began to wait or was last sealed from
+    piece_list queue;                   // payload not yet sealed
     std::uint64_t bytes_sent = 0, bytes_received = 0;
 };
 

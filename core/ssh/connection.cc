@@ -80,6 +80,10 @@ std::uint32_t connection::now_ms() const noexcept {
     return static_cast<std::uint32_t>(_limits.clock() / ring::millisecond);
 }
 
+std::uint32_t connection::queue_age_ms(const channel& c) const noexcept {
+    return c.queue.empty() ? 0 : now_ms() - c.queued_since_ms;
+}
+
 bool connection::queue() noexcept {
     _events.on_pending();
     return _transport.send(_scratch);
@@ -338,6 +342,7 @@ std::uint32_t connection::sendable(channel& c) noexcept {
 
 void connection::send(channel& c, ring::buffer holder, bytes_view bytes) noexcept {
     if (bytes.empty()) return;
+    if (c.queue.empty()) c.queued_since_ms = now_ms();
     c.queue.push(_pieces.make(std::move(holder), bytes));
     _queued_bytes += bytes.size();
     mark_ready(c);
@@ -481,6 +486,7 @@ void connection::flush_data(packet_sink& sink) noexcept {
         _ready.remove(*c);
         if (c->send_credit == 0) ++c->stalls;
         if (!c->queue.empty()) {
+            c->queued_since_ms = now_ms();
             mark_ready(*c);
         } else {
             if (c->send_credit > 0) want_more(*c);

@@ -113,6 +113,9 @@ class connection {
     std::uint32_t open_channels() const noexcept { return _count; }
     std::uint64_t queued_bytes() const noexcept { return _queued_bytes; }
     const connection_counters& counters() const noexcept { return _counters; }
+    // How long the channel's queue has waited without being sealed from, in milliseconds; 0: it is
+    // empty.
+    std::uint32_t queue_age_ms(const channel&) const noexcept;
     // For reports; nullptr entries are free ids.
     std::span<channel* const> channels() const noexcept { return _table; }
     bool peer_sends_eof() const noexcept { return _peer_sends_eof; }

@@ -2,6 +2,8 @@
 // and asks once, at the end, whether that was exactly the payload.
 #include "core/ssh/messages.hh"
 
+#include <string>
+
 namespace burin::ssh {
 namespace {
 
@@ -21,6 +23,17 @@ void build_recipient(byte_vector& out, message number, std::uint32_t recipient) 
 }
 
 }  // namespace
+
+std::string rejection_text(open_failure_reason reason, std::string_view text) {
+    std::string words = "unknown reason " + std::to_string(static_cast<std::uint32_t>(reason));
+    switch (reason) {
+        case open_failure_reason::prohibited: words = "administratively prohibited"; break;
+        case open_failure_reason::connect_failed: words = "connect failed"; break;
+        case open_failure_reason::unknown_type: words = "unknown channel type"; break;
+        case open_failure_reason::shortage: words = "resource shortage"; break;
+    }
+    return "ssh: rejected: " + words + " (" + std::string(text) + ")";
+}
 
 bool parse(bytes_view payload, global_request& into) {
     auto read = body_of(payload, message::global_request);

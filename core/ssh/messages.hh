@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "crypto/wire.hh"
@@ -63,6 +64,9 @@ enum class open_failure_reason : std::uint32_t {
     unknown_type = 3,
     shortage = 4,
 };
+// "ssh: rejected: connect failed (text)": how Go's peers word a refusal, and so their logs. The
+// text is the peer's and not escaped.
+std::string rejection_text(open_failure_reason reason, std::string_view text);
 
 struct global_request {
     std::string_view name;

@@ -186,44 +186,62 @@ def swallow(work):
 
 @test("L.close_without_eof_is_a_reset")
 def close_without_eof(t):
-    """CLOSE alone: a reset for whoever waits, from peers that are known to send EOF."""
+    """CLOSE alone: a reset for whoever waits, from peers that are known to send EOF; FIN from Go up to 1.11."""
     server, listener = t.server(), t.listen()
-    raw = wire.Raw(t, "client", server.port)
-    raw.authenticate()
-    raw.configure(wire.config_json("1.12.0"))
-    session = wire.Session(raw)
-    for eof, want in ((True, "eof"), (False, "reset")):
+
+    def ends(session, how):
         channel = session.open(f"127.0.0.1:{listener.getsockname()[1]}")
         peer, _ = listener.accept()
         session.data(channel, b"some bytes")
-        if eof:
-            session.eof(channel)
-        else:
-            session.close(channel)
-        if eof:
-            t.equal(harness.ended_how(peer), (want, b"some bytes"), "EOF at the destination")
-        else:  # a reset may overtake what came before it
-            t.equal(harness.ended_how(peer)[0], want, "CLOSE without EOF at the destination")
+        (session.eof if how == "eof" else session.close)(channel)
+        result = harness.ended_how(peer)
         peer.close()
         session.pump(lambda: channel.got_close, 10, "CLOSE")
+        return result
+
+    # A version tells, before any stream has ended; one that says nothing counts as old until its first EOF.
+    for version, steps in (("1.12.0", (("close", "reset"), ("eof", "eof"), ("close", "reset"))),
+                           ("1.11.5", (("close", "eof"), ("close", "eof"))),
+                           ("0.0.0-src", (("close", "eof"), ("eof", "eof"), ("close", "reset")))):
+        raw = wire.Raw(t, "client", server.port)
+        raw.authenticate()
+        raw.configure(wire.config_json(version))
+        session = wire.Session(raw)
+        for turn, (how, want) in enumerate(steps):
+            result, data = ends(session, how)
+            t.equal(result, want, f"{how}, stream {turn + 1} of a client of version {version}")
+            # A reset may overtake what came before it.
+            t.check(want == "reset" or data == b"some bytes", f"{data!r} arrived")
+        raw.process.kill()
+    # A server does not tell its version. What one session learnt of it, the next one knows.
     port, local = t.port(), t.port()
     raw = wire.Raw(t, "server", port)
-    t.client(port, f"127.0.0.1:{local}:some.host:80", connected=False)
-    session = raw.admit()
-    session.accept_open = lambda channel: True
-    for turn, (eof, want) in enumerate(((True, "eof"), (False, "reset"))):
+    client = t.client(port, f"127.0.0.1:{local}:some.host:80", connected=False)
+
+    def answered(session, turn, how):
         s = t.connect(local)
         session.pump(lambda: len(session.opened) > turn, 10, "CHANNEL_OPEN")
         channel = session.opened[turn]
         session.data(channel, b"some bytes")
-        if eof:
+        if how == "eof":
             session.eof(channel)
         session.settle(0.2)
         session.close(channel)
-        how, data = harness.ended_how(s)
-        t.equal(how, want, f"at the application, EOF sent: {eof}")
-        t.check(not eof or data == b"some bytes", f"at the application: {data!r}")
+        result, data = harness.ended_how(s)
+        t.check(result == "reset" or data == b"some bytes", f"at the application: {data!r}")
         session.pump(lambda: channel.got_close, 10, "the answer to CLOSE")
+        return result
+
+    session = raw.admit()
+    session.accept_open = lambda channel: True
+    for turn, (how, want) in enumerate((("close", "eof"), ("eof", "eof"), ("close", "reset"))):
+        t.equal(answered(session, turn, how), want, f"at the application, {how} of stream {turn + 1}")
+    raw.process.kill()
+    client.wait_line("Disconnected", 15 * t.patience)
+    raw = wire.Raw(t, "server", port)
+    session = raw.admit()
+    session.accept_open = lambda channel: True
+    t.equal(answered(session, 0, "close"), "reset", "at the application, CLOSE alone in the next session")
 
 
 def rate(t, port, mode, seconds=1):

@@ -370,6 +370,14 @@ def listeners_wait(t):
     how, _ = harness.ended_how(waiting, 15 * t.patience)
     took = time.monotonic() - begin
     t.check(took >= 1.8, f"the local connection was closed ({how}) after {took:.2f} s, before the wait of 2 s was over")
+    t.equal(how, "reset", "a connection that never got a session: nobody may take it for an empty answer")
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        other = t.port()
+        dying = t.client(server_port, f"127.0.0.1:{other}:127.0.0.1:{sink.port}", connected=False, name="dying-client")
+        t.listening(dying, "127.0.0.1", other)
+        left = t.connect(other)
+        dying.signal(ending)
+        t.equal(harness.ended_how(left)[0], "reset", f"a waiting connection whose client ends by {ending.name}")
     # One that comes shortly before the session is served.
     load = t.load_started(port, "both", "--bytes", MIB)
     t.server(port=server_port)

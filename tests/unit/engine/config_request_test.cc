@@ -99,9 +99,9 @@ TEST_CASE("versions that differ are told, and what they mean for the end of a st
     CHECK(version_difference("0.0.0-src", "1").empty());
     CHECK(version_difference("1\n2", "1").find('\n') == std::string::npos);
     for (std::string_view old : {"1.9.1", "1.11.7", "v1.11.0", "1.7", "0.0.0-src", "", "dev"})
-        CHECK(sends_no_eof(old));
+        CHECK_FALSE(ends_streams_by_eof(old));
     for (std::string_view fresh : {"1.12.0", "v1.12", "1.13.2", "2.0.0"})
-        CHECK_FALSE(sends_no_eof(fresh));
+        CHECK(ends_streams_by_eof(fresh));
 }
 
 TEST_CASE("configs of any bytes neither crash nor hang") {

@@ -215,6 +215,34 @@ TEST_CASE("the peer's CLOSE lets what it sent before reach a slow socket", "[soc
     t.check_empty();
 }
 
+TEST_CASE("what a program never takes is not kept for ever", "[socket_relay]") {
+    tunnel t;
+    ssh::flow_record end;
+    auto far = t.raw(end);
+    std::uint64_t sent = 0;
+    t.until_quiet([&] {
+        if (end.layer->sendable(*end.at) < 20'000) return;
+        end.layer->send(*end.at, {}, ssh::pattern_bytes().at(0, sent, 20'000));
+        sent += 20'000;
+    });
+    end.layer->send_eof(*end.at);
+    end.layer->close(*std::exchange(end.at, nullptr));
+    t.until([&] { return t.exit->layer->open_channels() == 0; });
+    const std::uint64_t now = ring::monotonic_now();
+    for (int i = 0; i < 59; ++i) t.relays.on_sweep(now);
+    t.until_quiet([] {});
+    CHECK(t.relays.alive() == 1);
+    CHECK(t.exit->last->waiting_bytes() > 0);
+    t.relays.on_sweep(now);
+    t.check_empty();
+    t.until([&] {
+        far->read_from(0);
+        return far->eof() || far->error() != 0;
+    });
+    CHECK(far->error() == ECONNRESET);
+    CHECK(far->received() < sent);
+}
+
 TEST_CASE("CLOSE without EOF is a reset, unless the peer knows nothing else", "[socket_relay]") {
     tunnel t;
     t.exit->close_is_eof = GENERATE(false, true);
@@ -273,7 +301,7 @@ TEST_CASE("a flow that the peer refuses is reset", "[socket_relay]") {
         return near.error() != 0 || near.eof();
     });
     CHECK(near.error() == ECONNRESET);
-    CHECK(t.entry->refused == std::vector<std::string>{"nobody there"});
+    CHECK(t.entry->refused == std::vector<std::string>{"ssh: rejected: connect failed (nobody there)"});
     t.check_empty();
 }
 

@@ -84,3 +84,16 @@ TEST_CASE("bytes without a block are copied") {
     CHECK(as_text(slice.bytes()) == text);
     CHECK(tun::is_copied_payload(slice.holder()));
 }
+
+TEST_CASE("when blocks run short none waits for a host") {
+    receiver r;
+    tun_blocks blocks;
+    std::vector<tun::payload_slice> slices;
+    for (std::uint32_t i = 0; i < 3 * r.group.count(); ++i) {
+        ring::buffer block = r.receive("bytes");
+        slices.push_back(blocks.slice({block.data(), 5}, block));
+        CHECK(as_text(slices.back().bytes()) == "bytes");
+        blocks.end_turn();
+    }
+    CHECK(r.group.held() <= r.group.count() / 2);
+}

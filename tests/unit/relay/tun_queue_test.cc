@@ -61,7 +61,7 @@ TEST_CASE("a refused channel resets the host's attempt") {
     CHECK(h.frames.back().ack == h.seq);
     CHECK_FALSE(h.answered);
     REQUIRE(b.refused.size() == 1);
-    CHECK(b.refused[0] == "nobody there");
+    CHECK(b.refused[0] == "ssh: rejected: connect failed (nobody there)");
     CHECK(b.opened.empty());
     b.check_nothing_left();
     CHECK(b.closed == 0);

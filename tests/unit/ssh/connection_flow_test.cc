@@ -170,6 +170,28 @@ TEST_CASE("payload waits for new keys, and nothing spins meanwhile", "[connectio
 
 ring::microseconds_t told_time = 0;
 
+TEST_CASE("a queue tells how long it has waited", "[connection]") {
+    station_pair pair;
+    told_time = 1000 * ring::second;
+    pair.begin({.clock = [] { return told_time; }}, 64u << 20, 100);
+    pair.exit.takes = false;
+    flow_record& flow = pair.entry.open();
+    pair.settle();
+    source from(pair.entry, flow, 0, 1u << 30);
+    const ssh::connection& layer = *pair.entry.layer;
+    CHECK(layer.queue_age_ms(*flow.at) == 0);
+    // More than the peer's window takes: the rest stays, and grows old.
+    from.fill();
+    pair.entry.layer->send(*flow.at, {}, pattern_bytes().at(0, from.sent, 1000));
+    pair.settle();
+    REQUIRE_FALSE(flow.at->queue.empty());
+    told_time += 700 * ring::millisecond;
+    CHECK(layer.queue_age_ms(*flow.at) == 700);
+    flow.when_sendable = nullptr;
+    pair.entry.abort(flow);
+    pair.settle();
+}
+
 TEST_CASE("a window grows for a flow that it may hold back, and for no other", "[connection]") {
     station_pair pair;
     told_time = 1000 * ring::second;
