@@ -23,7 +23,7 @@ namespace {
     std::abort();
 }
 
-int disabled_by_sysctl() {
+int io_uring_disabled() {
     std::ifstream file("/proc/sys/kernel/io_uring_disabled");
     int value = 0;
     file >> value;
@@ -33,6 +33,10 @@ int disabled_by_sysctl() {
 }  // namespace
 
 std::string why_unavailable(int error) {
+    return why_unavailable(error, io_uring_disabled());
+}
+
+std::string why_unavailable(int error, int disabled) {
     utsname kernel{};
     uname(&kernel);
     std::string head = "io_uring cannot be used: ";
@@ -41,8 +45,8 @@ std::string why_unavailable(int error) {
             return head + "kernel " + kernel.release +
                    " does not have it or hides it; Burin needs Linux 6.1 or newer";
         case EPERM:
-            if (int value = disabled_by_sysctl(); value != 0)
-                return head + "sysctl kernel.io_uring_disabled is " + std::to_string(value) +
+            if (disabled != 0)
+                return head + "sysctl kernel.io_uring_disabled is " + std::to_string(disabled) +
                        "; set it to 0 (or to 1 and run with CAP_SYS_ADMIN)";
             return head +
                    "a seccomp filter refuses it (containers do by default); allow io_uring_setup, "

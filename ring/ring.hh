@@ -140,5 +140,7 @@ class ring {
 
 // One sentence that says whether this kernel grants what Burin needs; empty when it does.
 std::string why_unavailable(int error);
+// The same for a value of the sysctl kernel.io_uring_disabled.
+std::string why_unavailable(int error, int disabled);
 
 }  // namespace burin::ring

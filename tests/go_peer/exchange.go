@@ -193,6 +193,7 @@ func (t *transport) exchange(first bool, guessed [32]byte) error {
 	rightGuess := client["kex"][0] == server["kex"][0] && client["host_key"][0] == server["host_key"][0]
 	var h, secretMpint []byte
 	if t.server {
+		info.RightGuess = follows && rightGuess
 		if follows && !rightGuess {
 			if _, err := t.readPacket(); err != nil {
 				return err

@@ -4,9 +4,10 @@
 //	commands  P payload            one SSH packet                   T kind payload   one spoiled packet (tampering)
 //	          S bytes              into the stream, unsealed        W first masked payload   one WebSocket frame
 //	          C bytes              to the socket, below everything  K   start a rekey
-//	          F   end our writing  R   reset the connection         Q   close it
+//	          F   end our writing  R   reset the connection         Q   close it      M   tell the messages so far
 //	events    A json  a connection, its HTTP request                H json  handshake (or rekey) done
 //	          P payload  a packet  W opcode payload  a control frame         E text  the connection is over
+//	          M json  the shapes of the peer's messages
 package main
 
 import (
@@ -183,6 +184,10 @@ func (b *bridge) session(socket *net.TCPConn) error {
 		stream = frames
 	}
 	t := newTransport(stream, b.transportOptions)
+	if frames != nil {
+		frames.batch = b.offersBatch()
+		t.packetEnd = frames.packetEnded
+	}
 	b.lock.Lock()
 	b.frames, b.socket, b.current = frames, socket, t
 	b.lock.Unlock()
@@ -208,6 +213,11 @@ func (b *bridge) session(socket *net.TCPConn) error {
 		}
 		b.event('P', packet)
 	}
+}
+
+// offersBatch: whether our head says that we take many packets in a message.
+func (b *bridge) offersBatch() bool {
+	return strings.HasPrefix(b.extraHeader, "Burin-Features:") || strings.Contains(b.headers.String(), "Burin-Features:")
 }
 
 // drain reads on without a word, and hands the bytes to the script.
@@ -316,6 +326,8 @@ func (b *bridge) commands() {
 			socket.Write(body)
 		case 'K':
 			t.startRekey()
+		case 'M':
+			b.eventJSON('M', frames.taken())
 		case 'F':
 			socket.CloseWrite()
 		case 'R':

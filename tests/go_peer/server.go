@@ -31,6 +31,7 @@ type serverOptions struct {
 	macs          names
 	rekey         uint64
 	feature       string
+	cut           bool
 }
 
 func runServer(arguments []string) error {
@@ -60,6 +61,7 @@ func runServer(arguments []string) error {
 	flags.Var(&o.macs, "macs", "MACs")
 	flags.Uint64Var(&o.rekey, "rekey-bytes", 0, "rekey threshold")
 	flags.StringVar(&o.feature, "header", "", "one extra header of the 101, Name: value")
+	flags.BoolVar(&o.cut, "cut", false, "cut every session off as soon as it is up")
 	flags.BoolVar(&o.verbose, "v", false, "log channels")
 	flags.Parse(arguments)
 	exitWithStdin()
@@ -159,6 +161,9 @@ func (o *serverOptions) session(stream net.Conn, signer ssh.Signer) error {
 		}
 	}
 	first.Reply(true, nil)
+	if o.cut {
+		return errors.New("cut off as asked")
+	}
 	go answerRequests(requests)
 	go keepalive(conn, o.keepalive, o.keepalive)
 	o.serveChannels(channels)

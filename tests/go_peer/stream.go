@@ -149,10 +149,10 @@ type frameStream struct {
 	net.Conn
 	client  bool // masks what it sends
 	unread  []byte
-	message uint64 // bytes of the message being read
 	reader  io.Reader
 	control func(opcode byte, payload []byte)
 	lock    sync.Mutex
+	messageRules
 }
 
 func (s *frameStream) Read(into []byte) (int, error) {
@@ -199,12 +199,8 @@ func (s *frameStream) readFrame() (byte, []byte, error) {
 		length = binary.BigEndian.Uint64(head[2:10])
 	}
 	if head[0]&0x0f < 8 {
-		if head[0]&0x0f != 0 {
-			s.message = 0
-		}
-		s.message += length
-		if s.message > 512*1024 {
-			return 0, nil, errText("VIOLATION: a message of more than 512 KiB")
+		if err := s.frame(head[0]&0x0f != 0, head[0]&0x80 != 0, length); err != nil {
+			return 0, nil, err
 		}
 	}
 	var mask [4]byte

@@ -90,6 +90,7 @@ type handshakeInfo struct {
 	Fingerprint   string              `json:"fingerprint"`
 	FingerprintM5 string              `json:"fingerprint_md5"`
 	Rekeyed       bool                `json:"rekeyed"`
+	RightGuess    bool                `json:"right_guess"` // the ECDH_INIT that the peer sent ahead was used
 	SessionID     []byte              `json:"session_id"`
 	Request       string              `json:"request,omitempty"`
 }
@@ -108,6 +109,8 @@ type transport struct {
 	strictOn                bool
 	info                    handshakeInfo
 	peerWantsExtInfo        bool
+	taken                   uint64             // bytes of the stream read so far
+	packetEnd               func(uint64) error // called at the end of each packet; may be nil
 }
 
 func newTransport(stream io.ReadWriter, options transportOptions) *transport {
@@ -124,6 +127,7 @@ func (t *transport) readVersion() (string, error) {
 	if len(line) > 255 || !strings.HasPrefix(line, "SSH-") {
 		return "", fmt.Errorf("VIOLATION: version line %q", line)
 	}
+	t.taken += uint64(len(line))
 	if !strings.HasSuffix(line, "\r\n") {
 		return "", fmt.Errorf("VIOLATION: version line without CR LF: %q", line)
 	}
@@ -151,6 +155,12 @@ func (t *transport) readPacket() ([]byte, error) {
 	body := make([]byte, int(length)+tag)
 	if _, err := io.ReadFull(t.reader, body); err != nil {
 		return nil, err
+	}
+	t.taken += uint64(len(head) + len(body))
+	if t.packetEnd != nil {
+		if err := t.packetEnd(t.taken); err != nil {
+			return nil, err
+		}
 	}
 	if t.in.aead != nil {
 		plain, err := t.in.aead.Open(body[:0], t.in.nonce, body, head[:])

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -39,6 +40,13 @@ def settled(process, over=0.3):
     return process.descriptors() == before
 
 
+def quiet(*processes, over=0.3):
+    """Whether processes take next to no CPU."""
+    before = [process.cpu_seconds() for process in processes]
+    time.sleep(over)
+    return all(process.cpu_seconds() - had < 0.03 for process, had in zip(processes, before))
+
+
 class Failed(Exception):
     """A test's reason to fail."""
 
@@ -50,24 +58,26 @@ class Test:
     seconds: float
     exclusive: bool
     long: bool
+    slots: int
 
 
 tests = {}
 
 
-def test(name, seconds=60, exclusive=False, long=False):
-    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates
-    or need the whole machine), `long` ones only with --long."""
+def test(name, seconds=60, exclusive=False, long=False, slots=1):
+    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates), `long`
+    ones only with --long. `slots`: how many ordinary tests it keeps as busy as; 0 for those that hardly do anything but wait
+    for a deadline of the program, which start at once, beside whatever runs."""
 
     def register(function):
         assert name not in tests, name
-        tests[name] = Test(name, function, seconds, exclusive, long)
+        tests[name] = Test(name, function, seconds, exclusive, long, slots)
         return function
 
     return register
 
 
-def wait_until(condition, seconds, what):
+def wait_until(condition, seconds, what, longest_pause=0.05):
     """Polls until the condition holds and returns its value."""
     end = time.monotonic() + seconds
     pause = 0.002
@@ -78,13 +88,13 @@ def wait_until(condition, seconds, what):
         if time.monotonic() > end:
             raise Failed(f"not within {seconds:g} s: {what() if callable(what) else what}")
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, longest_pause)
 
 
 class Process:
     """A process of the test; its output goes to files in the test's folder."""
 
-    def __init__(self, bench, name, command, env=None, stderr=None, nofile=None, stdout=None):
+    def __init__(self, bench, name, command, env=None, stderr=None, nofile=None, stdout=None, restrict=None):
         self.name = name
         self.command = [str(part) for part in command]
         base = os.path.join(bench.folder, f"{len(bench.processes):02d}-{name}")
@@ -97,6 +107,8 @@ class Process:
                 os._exit(1)
             if nofile:
                 resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
+            if restrict:
+                restrict()
 
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.popen = subprocess.Popen(
@@ -200,8 +212,8 @@ class Bench:
         if got != want:
             raise Failed(f"{what}: got {got!r}, want {want!r}")
 
-    def wait(self, condition, seconds, what):
-        return wait_until(condition, seconds * self.patience, what)
+    def wait(self, condition, seconds, what, longest_pause=0.05):
+        return wait_until(condition, seconds * self.patience, what, longest_pause)
 
     def note(self, text):
         print(f"note: {text}", flush=True)
@@ -216,8 +228,9 @@ class Bench:
         env.update(extra or {})
         return env
 
-    def start(self, name, command, env=None, stderr=None, nofile=None):
-        process = Process(self, name, command, self.environment(env), stderr, nofile)
+    def start(self, name, command, env=None, stderr=None, nofile=None, restrict=None):
+        """`restrict` runs in the new process just before its program does."""
+        process = Process(self, name, command, self.environment(env), stderr, nofile, restrict=restrict)
         self.processes.append(process)
         return process
 
@@ -227,9 +240,9 @@ class Bench:
         self.processes.append(process)
         return process
 
-    def run(self, name, command, env=None, seconds=30):
+    def run(self, name, command, env=None, seconds=30, **more):
         """Runs a command to its end; returns the process."""
-        process = self.start(name, command, env)
+        process = self.start(name, command, env, **more)
         process.popen.stdin.close()
         process.wait_exit(seconds * self.patience)
         return process
@@ -416,6 +429,28 @@ def receive_exactly(sock, count, seconds=15):
     return data
 
 
+class Worker:
+    """A socket's work beside the script: in a thread, its outcome in `.result`."""
+
+    def __init__(self, work):
+        self.result = self.error = None
+
+        def run():
+            try:
+                self.result = work()
+            except Exception as error:
+                self.error = error
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+
+    def join(self, seconds=20):
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            raise Failed(f"a socket is not done after {seconds} s")
+        if self.error:
+            raise Failed(f"a socket failed: {self.error}")
+
+
 # -- one test, in a process and a namespace of its own -----------------------------------------------------------------
 
 
@@ -458,8 +493,8 @@ class Runner:
 
     def __init__(self, chosen, options, jobs, keep):
         self.queue = [tests[name] for name in chosen]
-        # The longest first, so that the waits overlap; those that want the machine for themselves at the end.
-        self.queue.sort(key=lambda one: (one.exclusive, -one.seconds))
+        # Those that wait, then the longest; those that want the machine for themselves at the end.
+        self.queue.sort(key=lambda one: (one.exclusive, one.slots > 0, -one.seconds))
         self.options, self.jobs, self.keep = options, jobs, keep
         self.folder = tempfile.mkdtemp(prefix=f"burin-system-{os.getpid()}-")
         self.running = []
@@ -523,13 +558,19 @@ class Runner:
                 for line in lines[-4:]:
                     print(f"    {name}: {line[:300]}", flush=True)
 
+    def has_room_for(self, one):
+        busy = [entry[0] for entry in self.running if entry[0].slots]
+        if not one.slots or not busy:
+            return True
+        if one.exclusive or any(other.exclusive for other in busy):
+            return False
+        return one.slots + sum(other.slots for other in busy) <= self.jobs
+
     def run(self):
         while self.queue or self.running:
-            while self.queue and len(self.running) < self.jobs:
-                alone = self.queue[0].exclusive or any(entry[0].exclusive for entry in self.running)
-                if alone and self.running:
-                    break
-                self.start(self.queue.pop(0))
+            while next_one := next((one for one in self.queue if self.has_room_for(one)), None):
+                self.queue.remove(next_one)
+                self.start(next_one)
             self.reap()
             time.sleep(0.02)
         if not self.failed and not self.keep:

@@ -22,7 +22,10 @@ def upgrade(t):
         t.equal(response.line, "HTTP/1.1 101 Switching Protocols", path)
         t.equal(sorted(response.headers), sorted([("Upgrade", "websocket"), ("Connection", "Upgrade"),
                                                   ("Sec-WebSocket-Accept", wire.SAMPLE_ACCEPT)]), "headers of the 101")
-        t.equal(wire.FrameReader(s).line(), b"SSH-chisel-v3-server\r\n", "first line inside")
+        # One flight: all this before the client has said anything in the WebSocket.
+        inside = wire.FrameReader(s)
+        t.equal(inside.line(), b"SSH-chisel-v3-server\r\n", "first line inside")
+        t.equal(inside.clear_packet()[0], wire.KEXINIT, "what follows the version line")
     # `Upgrade` in any case, and two protocol headers of which the first matches.
     s = t.connect(server.port)
     s.sendall(wire.upgrade_request(replace={"Upgrade": "WebSocket"}, extra=("Sec-WebSocket-Protocol: other",)))
@@ -181,6 +184,41 @@ def own_limit(t):
         pass
     codes = [payload[:2] for opcode, payload in inside.controls if opcode == 8]
     t.equal(codes, [struct.pack(">H", 1009)], "the Close over the limit")
+
+
+@test("T5.messages_towards_go")
+def messages_towards_go(t):
+    """Go copies what is left of a message at every short read, so each large packet is a message of its own for it. An end
+    that says that it takes many packets in a message gets them so. (The peer checks every message; this makes many.)"""
+    size, full = 2 * MIB - 100_000, 32_768 + 9
+    for header in (None, "Burin-Features: batch"):
+        listener, server = t.listen(), t.server()
+        raw = wire.Raw(t, "client", server.port, *(("--header", header) if header else ()))
+        session = raw.login()
+        channel = session.open(f"127.0.0.1:{listener.getsockname()[1]}")
+        s, _ = listener.accept()
+        kinds = [("a server", raw, session, channel, s)]
+        port, local = t.port(), t.port()
+        raw = wire.Raw(t, "server", port, *(("--extra-header", header) if header else ()))
+        t.client(port, f"127.0.0.1:{local}:some.host:80", connected=False)
+        session = raw.admit()
+        session.accept_open = lambda channel: True
+        s = t.connect(local)
+        session.pump(lambda at=session: at.opened, 10, "CHANNEL_OPEN")
+        kinds.append(("a client", raw, session, session.opened[0], s))
+        for who, raw, session, channel, s in kinds:
+            data = t.random.randbytes(size)
+            worker = harness.Worker(lambda: s.sendall(data))
+            session.pump(lambda: len(channel.received) >= size, 20, "the bytes")
+            worker.join()
+            t.check(bytes(channel.received) == data, "the bytes differ")
+            for _ in range(5):
+                session.ping()
+            shapes = raw.message_shapes()
+            t.check(full < shapes["largest"] < 512 * 1024, f"{who}, {header}: {shapes}")
+            t.check((shapes["largest"] > 2 * full) == bool(header), f"{who}, {header}: {shapes}")
+            if header:
+                t.check(shapes["most_packets"] > 3, f"{who}, {header}: {shapes}")
 
 
 @test("T6.pages")
@@ -342,7 +380,23 @@ def connect_deadline(t):
     t.equal(client.wait_exit(20 * t.patience), 1, "exit status with a silent server")
 
 
-@test("T19.connect_deadline_default", seconds=90)
+@test("T19.silent_after_the_upgrade")
+def silent_after_upgrade(t):
+    """A server that stops in the middle of the handshake keeps no client waiting longer than CHISEL_SSH_TIMEOUT."""
+    clients = {}
+    for stage in ("http", "version", "kexinit", "ecdh"):
+        port = t.port()
+        wire.Raw(t, "server", port, "--stop-after", stage)
+        clients[stage] = t.client(port, flags=("--max-retry-count", "0"), env={"CHISEL_SSH_TIMEOUT": "1500ms"}, connected=False)
+    begin = time.monotonic()
+    for stage, client in clients.items():
+        t.equal(client.wait_exit(20 * t.patience), 1, f"exit status, silent after {stage}")
+        t.check("handshake failed" in client.text(), f"silent after {stage}: {client.text()}")
+    took = time.monotonic() - begin
+    t.check(took >= 1, f"gave up after {took:.2f} s, before its 1.5 s")
+
+
+@test("T19.connect_deadline_default", seconds=90, slots=0)
 def connect_deadline_default(t):
     hole = t.black_hole()
     begin = time.monotonic()

@@ -2,13 +2,13 @@
 
 import fcntl
 import os
-import resource
 import signal
 import socket
 import threading
 import time
 
 import harness
+import report
 import wire
 from harness import Failed, test
 
@@ -23,7 +23,7 @@ def tunnel(t, server_flags=(), client_flags=(), destination_flags=()):
     return server, client, sink, port
 
 
-@test("L.one_gib_each_way", seconds=240, exclusive=True)
+@test("L.one_gib_each_way", seconds=240, slots=2)
 def one_gib(t):
     server, client, _, port = tunnel(t)
     size = 128 * MIB if t.sanitized else 1024 * MIB
@@ -40,7 +40,7 @@ def one_gib(t):
     t.note(f"Gbit/s {', '.join(rates)}; memory of both ends {before / MIB:.0f} MiB")
 
 
-@test("L.one_gib_with_two_workers", seconds=240, exclusive=True)
+@test("L.one_gib_with_two_workers", seconds=240, slots=2)
 def two_workers(t):
     _, _, _, port = tunnel(t, ("--workers", "2"), ("--workers", "2"))
     size = 32 * MIB if t.sanitized else 256 * MIB
@@ -48,7 +48,20 @@ def two_workers(t):
     t.load(port, "both", "--bytes", 65536, "--connections", 200, ok=200)
 
 
-@test("L.thousand_flows", seconds=180, exclusive=True)
+@test("L.old_kernel", seconds=120)
+def old_kernel(t):
+    """Ports and several workers on what Linux 6.1 has."""
+    sink, port, old = t.destination(), t.port(), {"BURIN_OLD_KERNEL": "1"}
+    server = t.server("--workers", "2", env=old)
+    client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--workers", "2"), env=old, connected=False)
+    client.wait_line("Connected", 15 * t.patience, 2)
+    t.load(port, "both", "--bytes", (4 if t.sanitized else 32) * MIB, "--connections", 4, ok=4)
+    t.load(port, "echo", "--bytes", 65536, "--half-close", "--connections", 100, ok=100)
+    for process in (client, server):
+        report.wait_idle(t, process)
+
+
+@test("L.thousand_flows", seconds=180, slots=2)
 def thousand_flows(t):
     server, client, sink, port = tunnel(t)
     count = 300 if t.sanitized else 1000
@@ -63,14 +76,14 @@ def thousand_flows(t):
     t.check(sink.alive(), "the destination")
 
 
-@test("L.server_killed_under_load", seconds=240, exclusive=True)
+@test("L.server_killed_under_load", seconds=240, slots=2)
 def server_killed(t):
     server, client, sink, port = tunnel(t)
     flows = 20 if t.sanitized else 50
     t.load(port, "both", "--bytes", 65536, "--connections", flows, ok=flows)
     t.wait(lambda: harness.settled(client), 20, "descriptors come to rest")
     descriptors = client.descriptors()
-    memory = None
+    memory = budget = None
     rounds = 8 if t.long else 4
     for turn in range(rounds):
         load = t.load_started(port, "both", "--bytes", 4 * MIB, "--connections", flows, "--again", "--duration", "60s", "--progress", "100ms")
@@ -83,6 +96,11 @@ def server_killed(t):
         client.wait_line("Connected", 30 * t.patience, turn + 2)
         t.load(port, "both", "--bytes", MIB, "--connections", flows, ok=flows)
         t.wait(lambda: client.descriptors() <= descriptors, 30, lambda: f"{client.descriptors()} descriptors in the client, {descriptors} before")
+        # No buffer, arena, window or piece of the lost sessions is left.
+        for process in (client, server):
+            kept = report.kept(report.wait_idle(t, process))
+            budget = budget or kept["free for growth"]
+            t.equal(kept["free for growth"], budget, f"the budget of the {process.name}")
         now = client.pss()
         if memory is None:
             memory = now
@@ -226,46 +244,42 @@ def close_without_eof(t):
     t.equal(answered(session, 0, "close"), "reset", "at the application, CLOSE alone in the next session")
 
 
-def rate(t, port, mode, seconds):
-    """Bytes per second of one stream."""
-    load = t.load_started(port, mode, "--bytes", 0, "--duration", f"{seconds}s")
-    load.wait_exit(seconds + 30)
-    summary = harness.last_json(load)
-    if summary["outcomes"] != {"ok": 1}:
-        raise Failed(f"the fast flow: {summary}")
-    return summary["bytes"] / summary["seconds"]
+def rate(t, port, mode, seconds=1):
+    """Bytes per second of one stream: the better of two runs."""
+    def run():
+        load = t.load_started(port, mode, "--bytes", 0, "--duration", f"{seconds}s")
+        load.wait_exit(seconds + 30)
+        summary = harness.last_json(load)
+        if summary["outcomes"] != {"ok": 1}:
+            raise Failed(f"the fast flow: {summary}")
+        return summary["bytes"] / summary["seconds"]
+    return max(run() for _ in range(2))
 
 
 @test("L.stalled_readers_beside_a_fast_flow", seconds=240, exclusive=True)
 def stalled_readers(t):
+    """A flow keeps 80 % of its rate beside readers that never read. Each figure is compared with what the flow reached right
+    before and right after it; other work on the machine may spoil a comparison, but hardly four of them."""
     count = 50 if t.sanitized else 200
-    ratios = {}
     t.kernel_buffers(256 * 1024)
+    server, client, sink, port = tunnel(t)
     for mode, stalling in (("down", ("down", "--stall")), ("up", ("noread",))):
-        server, client, sink, port = tunnel(t)
-        rate(t, port, mode, 1)
-        alone = max(rate(t, port, mode, 2) for _ in range(2))
-        load = t.load_started(port, stalling[0], *stalling[1:], "--connections", count, "--bytes", 64 * MIB, "--stalled-after", "2s")
-        load.wait_line('"event":"ready"', 90 * t.patience)
-        # The stalled flows fill what they may; then nothing of theirs moves any more.
-        t.wait(lambda: quiet(client), 60, "the stalled flows come to rest")
-        beside = max(rate(t, port, mode, 2) for _ in range(3))
-        ratios[mode] = beside / alone
-        t.check(load.alive(), f"the stalled load ended: {load.out()}")
-        load.finish()
-        for process in (client, server, sink):
-            process.kill()
-    t.note(", ".join(f"{mode} keeps {100 * ratio:.0f} %" for mode, ratio in ratios.items()))
-    if not t.sanitized:
-        for mode, ratio in ratios.items():
-            t.check(ratio >= 0.6, f"{mode}: beside {count} stalled readers {100 * ratio:.0f} % of the rate are left")
-
-
-def quiet(process):
-    """Whether a process takes next to no CPU."""
-    before = process.cpu_seconds()
-    time.sleep(0.5)
-    return process.cpu_seconds() - before < 0.03
+        rate(t, port, mode)
+        shares, alone = [], rate(t, port, mode)
+        while len(shares) < (1 if t.sanitized else 4) and not any(share >= 0.8 for share in shares):
+            load = t.load_started(port, *stalling, "--connections", count, "--bytes", 64 * MIB, "--stalled-after", "1s")
+            load.wait_line('"event":"ready"', 90 * t.patience)
+            # The stalled flows fill what they may; then nothing of theirs moves any more.
+            t.wait(lambda: harness.quiet(client, server), 60, "the stalled flows come to rest")
+            beside = rate(t, port, mode)
+            t.check(load.alive(), f"the stalled load ended: {load.out()}")
+            load.finish()
+            for process in (client, server):
+                report.wait_idle(t, process)
+            before, alone = alone, rate(t, port, mode)
+            shares.append(2 * beside / (before + alone))
+        t.note(f"{mode} keeps {', '.join(f'{100 * share:.0f} %' for share in shares)}")
+        t.check(t.sanitized or max(shares) >= 0.8, f"{mode}: beside {count} stalled readers {100 * max(shares):.0f} % of the rate are left")
 
 
 @test("L.reset_of_a_stalled_flow_is_noticed", seconds=90)
@@ -275,66 +289,11 @@ def reset_of_stalled(t):
     for mode, flags in (("down", ("--stall",)), ("noread", ("--stalled-after", "1s"))):
         load = t.load_started(port, mode, *flags, "--connections", 20, "--bytes", 64 * MIB)
         load.wait_line('"event":"ready"', 60 * t.patience)
-        t.wait(lambda: quiet(client), 60, "the stalled flows come to rest")
+        t.wait(lambda: harness.quiet(client), 60, "the stalled flows come to rest")
         load.finish()  # the application resets
         t.wait(lambda: server.descriptors() < 20 and client.descriptors() < 20, 30,
                lambda: f"the flows are gone ({mode}; {server.descriptors()} and {client.descriptors()} descriptors)")
     t.load(port, "both", "--bytes", MIB, ok=1)
-
-
-@test("L.ten_thousand_channels_never_read", seconds=300, exclusive=True)
-def never_read(t):
-    count = 1000 if t.sanitized else 9500
-    flags = ("--max-channels", "20000")
-    t.kernel_buffers(32768)
-    server, client, sink, port = tunnel(t, flags, flags)
-    t.load(port, "both", "--bytes", MIB, ok=1)
-    load = t.load_started(port, "noread", "--connections", count, "--bytes", 16 * MIB, "--stalled-after", "1s", "--dialing", 1000)
-    load.wait_line('"event":"(ready|done)"', 240 * t.patience)
-    memory = {p.name: p.pss() / MIB for p in (server, client)}
-    summary = harness.last_json(load)
-    t.note(f"{summary.get('outcomes')} {summary['bytes'] / MIB:.0f} MiB taken; memory " + ", ".join(f"{name} {m:.0f} MiB" for name, m in memory.items()))
-    if not t.sanitized:
-        workers = os.cpu_count() or 1
-        for name, used in memory.items():
-            t.check(used < 256 * workers + 128, f"{name} uses {used:.0f} MiB; the budget is 256 MiB a worker")
-    # A new flow is served within what is left of the budget, or refused at once; it does not hang.
-    summary = t.load(port, "both", "--bytes", MIB, "--timeout", "30s")
-    t.check(summary["outcomes"] in ({"ok": 1}, {"reset": 1}), f"a new flow beside them: {summary}")
-    # When they are gone, by both their ends, all is as before.
-    load.finish()
-    address = sink.port
-    sink.kill()
-    t.wait(lambda: server.descriptors() < 200 and client.descriptors() < 200, 60,
-           lambda: f"descriptors left: {server.descriptors()} and {client.descriptors()}")
-    again = t.start("destination", [t.peer, "load", "server", "--listen", f"127.0.0.1:{address}"])
-    t.listening(again, "127.0.0.1", address)
-    t.load(port, "both", "--bytes", 8 * MIB, "--connections", 4, ok=4)
-
-
-@test("L.small_budget")
-def small_budget(t):
-    """A budget of a few MiB is kept: flows are slower or refused, never wrong."""
-    flags = ("--memory", "16MiB")
-    server, client, _, port = tunnel(t, flags, flags)
-    t.load(port, "both", "--bytes", 4 * MIB, "--connections", 32, seconds=60, ok=32)
-    load = t.load_started(port, "noread", "--connections", 300, "--bytes", 4 * MIB, "--send-buffer", "4096", "--stalled-after", "1s")
-    load.wait_line('"event":"(ready|done)"', 60 * t.patience)
-    t.note(f"server {server.pss() / MIB:.0f} MiB, client {client.pss() / MIB:.0f} MiB")
-    load.finish()
-
-
-@test("L.too_many_channels")
-def too_many_channels(t):
-    server, listener = t.server("--max-channels", "10"), t.listen()
-    session = wire.Raw(t, "client", server.port).login()
-    target = f"127.0.0.1:{listener.getsockname()[1]}"
-    channels = [session.open(target) for _ in range(10)]
-    refused = session.open(target, must=False)
-    t.check(refused.failure and refused.failure[0] == 4, f"the eleventh of ten channels: {refused.failure}")
-    session.close(channels[0])
-    session.pump(lambda: channels[0].got_close, 10, "CLOSE")
-    session.open(target)
 
 
 @test("L.stderr_that_nobody_reads")
@@ -354,86 +313,3 @@ def stderr_unread(t):
     t.load(port, "both", "--bytes", 8 * MIB, ok=1)
 
 
-@test("L.descriptors_run_out", seconds=90)
-def descriptors_run_out(t):
-    """EMFILE: accept pauses without spinning, flows that are up go on, and all is well when descriptors are free again."""
-    for which in ("server", "client"):
-        server, client, sink, port = tunnel(t)
-        process = server if which == "server" else client
-        steady = t.connect(port)
-        steady.sendall(bytes.fromhex("627572696e6c6f61") + (4).to_bytes(8, "big") + (2 ** 64 - 1).to_bytes(8, "big") + bytes(8))
-        steady.sendall(b"echo")
-        t.equal(harness.receive_exactly(steady, 4), b"echo", "before")
-        old = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        # Room for a few more than are open.
-        highest = max(int(fd) for fd in os.listdir(f"/proc/{process.pid}/fd"))
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (highest + 6, old[1]))
-        crowd = [socket.create_connection(("127.0.0.1", port if which == "client" else server.port), 10) for _ in range(100)]
-        t.sockets += crowd
-        for s in crowd:
-            if which == "client":
-                s.sendall(b"x")
-        time.sleep(0.3)
-        before = process.cpu_seconds()
-        time.sleep(1)
-        used = process.cpu_seconds() - before
-        t.check(used < 0.3 * t.patience, f"the {which} without descriptors uses {100 * used:.0f} % of a CPU")
-        steady.sendall(b"still")
-        t.equal(harness.receive_exactly(steady, 5), b"still", f"a flow that was up, {which} without descriptors")
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, old)
-        for s in crowd:
-            s.close()
-        t.wait(lambda: works(t, port), 20, f"the {which} serves again")
-        for each in (client, server, sink):
-            each.kill()
-
-
-def works(t, port):
-    try:
-        t.load(port, "both", "--bytes", 65536, "--timeout", "5s", ok=1)
-        return True
-    except Failed:
-        return False
-
-
-@test("L.slow_handshakes_do_not_crowd_out", seconds=90)
-def crowd(t):
-    """Far more half-open connections than are allowed before a login; one that logs in gets through."""
-    server, sink, port = t.server("--auth", "u:p"), t.destination(), t.port()
-    before = server.pss()
-    for _ in range(3000 if not t.sanitized else 1500):
-        s = socket.create_connection(("127.0.0.1", server.port), 10)
-        s.setblocking(False)
-        swallow(lambda: s.send(wire.upgrade_request()))
-        t.sockets.append(s)
-    grown = (server.pss() - before) / MIB
-    t.check(t.sanitized or grown < 160, f"half-open connections cost {grown:.0f} MiB")
-    t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "u:p"), connected=False).wait_line("Connected", 45 * t.patience)
-    t.load(port, "both", "--bytes", MIB, ok=1)
-    t.note(f"3000 half-open connections: {grown:+.0f} MiB, {server.descriptors()} descriptors")
-
-
-@test("L.memory_before_login")
-def memory_before_login(t):
-    """A peer that has not logged in cannot make the server keep more than 64 KiB for it."""
-    server = t.server("--auth", "u:p")
-    before = server.pss()
-    for native in (False, True):
-        s = t.connect(server.port)
-        if native:
-            s.sendall(b"SSH-2.0-Probe\r\n")
-        else:
-            s.sendall(wire.upgrade_request())
-            wire.read_head(s)
-            s.sendall(wire.frame(b"SSH-chisel-v3-client\r\n"))
-        s.settimeout(5 * t.patience)
-        sent = 0
-        try:
-            while sent < 64 * MIB:
-                junk = (b"\0\3\xff\xf0" + bytes(60000))
-                sent += s.send(junk if native else wire.frame(junk, mask=bytes(4)))
-        except OSError:
-            pass
-        t.check(sent < 64 * MIB, f"64 MiB were taken before a login (native: {native})")
-        grown = (server.pss() - before) / MIB
-        t.check(t.sanitized or grown < 8, f"memory grew by {grown:.1f} MiB")

@@ -5,6 +5,7 @@ import time
 
 import harness
 import native
+import report
 import wire
 from harness import Failed, test
 
@@ -154,7 +155,23 @@ def not_offered(t):
     t.check(ssh.wait_exit(20 * t.patience) != 0, "a command ran")
 
 
-@test("N5.server_alive")
+@test("N2.session_lost_in_the_middle")
+def session_lost(t):
+    """ssh is killed while it sends: what the destination got is cut off, and must not look whole."""
+    server, sink, port = t.server("--auth", "user:pass"), t.destination("--log"), t.port()
+    ssh = native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:{sink.port}", password="pass")
+    t.listening(ssh, "127.0.0.1", port)
+    load = t.load_started(port, "up", "--bytes", 0, "--connections", 4, "--progress", "100ms")
+    load.wait_line(r'"progress": \d{8}', 30 * t.patience)
+    ssh.kill()
+    sink.wait_line('"mode":1', 20 * t.patience, 4)
+    ends = [line for line in sink.out().splitlines() if '"mode":1' in line]
+    t.check(all('"end":"reset"' in line for line in ends), f"the destination took cut-off transfers for whole ones: {ends}")
+    load.wait_exit(30 * t.patience)
+    report.wait_idle(t, server)
+
+
+@test("N5.server_alive", slots=0)
 def server_alive(t):
     server, port = t.server("--auth", "user:pass"), t.port()
     ssh = native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:1", password="pass",
@@ -234,9 +251,10 @@ def matrix(method):
             t.equal(client.wait_exit(20 * t.patience), 1, "burin client without a credential")
         if method == "none":
             server.wait_line("(?i)warn|no (auth|credential)|without (auth|credential)")  # said at start
-            before = server.text()
             wire_probe(t, server)
-            t.wait(lambda: len(server.text()) > len(before), 10, "a log line about the native client that was refused")
+            # One line for each that came: ssh with four credentials, and the probe.
+            server.wait_line("refused a native SSH client", 10 * t.patience, 5)
+            t.equal(server.text().count("refused a native SSH client"), 5, "lines about native clients that were refused")
     run.__doc__ = f"Server with {method}: who enters over WebSocket and over native SSH."
     return run
 

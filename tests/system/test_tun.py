@@ -15,9 +15,9 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import harness
+import report
 from harness import CLONE_NEWNET, Failed, libc, test
 
 MIB = 1 << 20
@@ -231,7 +231,7 @@ def old_kernel(t):
         w.load("gateway", mode, "--bytes", (2 if t.sanitized else 32) * MIB, "--connections", 4, ok=4)
 
 
-@test("U1.thousand_flows", seconds=240, exclusive=True)
+@test("U1.thousand_flows", seconds=240, slots=2)
 def thousand_flows(t):
     w = World(t)
     server = w.server()
@@ -250,7 +250,7 @@ def last_report(client):
     return statistics(client, count + 1).rsplit("turns=", 1)[1]
 
 
-@test("U1.one_gib_each_way", seconds=300, exclusive=True)
+@test("U1.one_gib_each_way", seconds=300, slots=2)
 def one_gib(t):
     w = World(t)
     server = w.server()
@@ -258,10 +258,12 @@ def one_gib(t):
     client = w.client()
     size = 64 * MIB if t.sanitized else 1024 * MIB
     rates, before = [], None
-    for turn in range(10 if t.long else 1):
+    for turn in range(20 if t.long else 3):
         for mode in ("up", "down"):
             summary = w.load("gateway", mode, "--bytes", size, "--seed", (t.seed + turn) & 0xFFFFFFFF, seconds=100, ok=1)
             rates.append(f"{mode} {8e-9 * size / summary['seconds']:.2f}")
+        for process in (client, server):
+            report.wait_idle(t, process)
         memory = server.pss() + client.pss()
         if before and not t.sanitized:
             t.check(memory < before + 16 * MIB, f"memory grew from {before / MIB:.0f} to {memory / MIB:.0f} MiB")
@@ -269,7 +271,7 @@ def one_gib(t):
     t.note(f"Gbit/s {', '.join(rates)}; memory of both ends {before / MIB:.0f} MiB")
 
 
-@test("U1.two_workers", seconds=180, exclusive=True)
+@test("U1.two_workers", seconds=180, slots=2)
 def two_workers(t):
     w = World(t)
     w.server("--workers", "2")
@@ -355,9 +357,10 @@ def server_restarts(t):
     server, listener = w.server(), w.listen(7100)
     w.destination()
     client = w.client()
+    budget = report.kept(report.report(client))["free for growth"]
     flows = 10 if t.sanitized else 50
     w.load("gateway", "both", "--bytes", 65536, "--connections", flows, ok=flows)
-    before = client.descriptors()
+    before, memory = client.descriptors(), None
     for turn in range(3):
         loads = [w.load_started(name, "both", "--bytes", 4 * MIB, "--connections", flows, "--again", "--duration", "60s",
                                 "--progress", "100ms") for name in HOSTS]
@@ -383,7 +386,15 @@ def server_restarts(t):
         t.equal(results, ["ok"], "the flow that was held")
         for name in HOSTS:
             w.load(name, "both", "--bytes", MIB, "--connections", flows, ok=flows)
-        t.wait(lambda: client.descriptors() <= before, 20, f"{client.descriptors()} descriptors, {before} before")
+        t.wait(lambda: client.descriptors() <= before, 20, lambda: f"{client.descriptors()} descriptors, {before} before")
+        # Neither slots nor blocks nor pieces of the flows that were lost are left.
+        report.wait_idle(t, client)
+        memory = memory or client.pss()
+    grown = client.pss() - memory
+    t.check(t.sanitized or grown < 16 * MIB, f"the client grew by {grown / MIB:.1f} MiB")
+    # And when the last flow has left TIME_WAIT, no share of the budget.
+    t.wait(lambda: report.kept(report.report(client))["free for growth"] == budget, 20,
+           lambda: f"the budget is whole again: {budget}, {report.kept(report.report(client))}")
 
 
 def held_flow(w, name, listener, results):
@@ -438,33 +449,35 @@ def one_owner(t):
     t.check(bad.popen.returncode != 0 and "10.77.0.0/16" in bad.err(), f"a route that is taken: {bad.err()}")
 
 
-@test("U7.stalled_flows_beside_a_fast_one", seconds=180, exclusive=True)
+@test("U7.stalled_flows_beside_a_fast_one", seconds=240, exclusive=True)
 def stalled(t):
+    """As L.stalled_readers_beside_a_fast_flow, through the device."""
     t.kernel_buffers(256 * 1024)
     w = World(t)
     with w.inside("cloud"):
         t.kernel_buffers(256 * 1024)
-    w.server()
+    server = w.server()
     w.destination()
     client = w.client()
     size = (16 if t.sanitized else 256) * MIB
     count = 50 if t.sanitized else 200
     for mode in ("up", "down"):
-        alone = min(w.load("gateway", mode, "--bytes", size, ok=1)["seconds"] for _ in range(3))
-        # Readers that never read: at the destination for bytes up, on this side for bytes down.
-        stuck = w.load_started("gateway", *(("noread",) if mode == "up" else ("down", "--stall")), "--bytes", 64 * MIB,
-                               "--connections", count, "--stalled-after", "2s")
-        stuck.wait_line('"event":"ready"', 90 * t.patience)
-        t.wait(lambda: quiet(client), 60, "the stalled flows come to rest")
-        beside = min(w.load("gateway", mode, "--bytes", size, seconds=100, ok=1)["seconds"] for _ in range(3))
-        t.check(stuck.alive(), f"the stalled load ended: {stuck.out()}")
-        t.note(f"{mode}: {8e-9 * size / alone:.2f} Gbit/s alone, {8e-9 * size / beside:.2f} beside {count} stalled")
-        t.check(t.sanitized or alone / beside > 0.6, f"{mode} took {beside:.2f} s beside stalled flows, {alone:.2f} alone")
-        stuck.finish()
-
-
-def quiet(process):
-    """Whether a process takes next to no CPU."""
-    before = process.cpu_seconds()
-    time.sleep(0.5)
-    return process.cpu_seconds() - before < 0.03
+        def seconds(mode=mode):
+            return min(w.load("gateway", mode, "--bytes", size, seconds=100, ok=1)["seconds"] for _ in range(3))
+        seconds()
+        shares, alone = [], seconds()
+        while len(shares) < (1 if t.sanitized else 4) and not any(share >= 0.8 for share in shares):
+            # Readers that never read: at the destination for bytes up, on this side for bytes down.
+            stuck = w.load_started("gateway", *(("noread",) if mode == "up" else ("down", "--stall")), "--bytes", 64 * MIB,
+                                   "--connections", count, "--stalled-after", "1s")
+            stuck.wait_line('"event":"ready"', 90 * t.patience)
+            t.wait(lambda: harness.quiet(client, server), 60, "the stalled flows come to rest")
+            beside = seconds()
+            t.check(stuck.alive(), f"the stalled load ended: {stuck.out()}")
+            stuck.finish()
+            for process in (client, server):
+                report.wait_idle(t, process, 60)
+            before, alone = alone, seconds()
+            shares.append((before + alone) / 2 / beside)
+        t.note(f"{mode} keeps {', '.join(f'{100 * share:.0f} %' for share in shares)} of {8e-9 * size / alone:.2f} Gbit/s")
+        t.check(t.sanitized or max(shares) >= 0.8, f"{mode}: beside {count} stalled flows {100 * max(shares):.0f} % of the rate are left")

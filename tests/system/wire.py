@@ -93,6 +93,7 @@ class Raw:
         os.close(write_end)
         self.buffer = b""
         self.accepted, self.info, self.controls, self.bytes, self.over = None, None, [], b"", None
+        self.shapes = None
         if role == "server":
             kind, _ = self.event(10)
             assert kind == "L"
@@ -134,6 +135,8 @@ class Raw:
             self.accepted, self.info, self.over = json.loads(body), None, None
         elif kind == "H":
             self.info = json.loads(body)
+        elif kind == "M":
+            self.shapes = json.loads(body)
         elif kind == "W":
             self.controls.append((body[0], body[1:]))
         elif kind == "S":
@@ -210,6 +213,13 @@ class Raw:
 
     def raw_bytes(self, data):
         self.command("C", data)
+
+    def message_shapes(self):
+        """How the peer has put its packets into messages: "messages", "largest" (bytes), "most_packets" (in one)."""
+        self.shapes = None
+        self.command("M")
+        self.until(lambda: self.shapes, 10, "the shapes of the messages")
+        return self.shapes
 
     # -- the usual steps ---------------------------------------------------------------------------------------------
 

@@ -144,5 +144,11 @@ TEST_CASE("enter ends at its deadline", "[ring]") {
 TEST_CASE("why io_uring is missing is one sentence that says what to change", "[ring]") {
     REQUIRE(why_unavailable(ENOSYS).find("6.1") != std::string::npos);
     REQUIRE(why_unavailable(ENOMEM).find("ulimit -l") != std::string::npos);
-    REQUIRE(why_unavailable(EPERM).find("io_uring") != std::string::npos);
+    REQUIRE(why_unavailable(EPERM, 0).find("seccomp") != std::string::npos);
+    for (int value : {1, 2}) {
+        const std::string why = why_unavailable(EPERM, value);
+        REQUIRE(why.find("io_uring_disabled is " + std::to_string(value)) != std::string::npos);
+        REQUIRE(why.find("set it to 0") != std::string::npos);
+        REQUIRE(why.find("seccomp") == std::string::npos);
+    }
 }
