@@ -63,7 +63,7 @@ std::uint32_t place(std::vector<T*>& all, std::vector<std::uint32_t>& free, T* o
 class tun_datagrams::target final : private datagram_owner, public datagram_context::mortal {
   public:
     target(tun_datagrams& owner, const tun::flow_key& k)
-        : key(k), name(with_port(k.destination, k.destination_port)), _owner(owner) {}
+        : key(k), name(owner._settings.dns.target(k)), _owner(owner) {}
 
     // True: there is a channel, or it is being opened.
     bool ready() noexcept {

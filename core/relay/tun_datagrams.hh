@@ -26,6 +26,7 @@
 
 #include "core/relay/context.hh"
 #include "core/relay/datagram_channel.hh"
+#include "core/relay/dns_steering.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_writer.hh"
 #include "tun/flow_table.hh"
@@ -46,6 +47,7 @@ struct tun_datagram_settings {
     ring::microseconds_t dns_idle_time = 10 * ring::second;
     // Before a channel that was refused or closed is asked for again.
     ring::microseconds_t retry_time = ring::second;
+    dns_steering dns = {};
 };
 
 struct tun_datagram_counters {

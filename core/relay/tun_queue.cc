@@ -58,7 +58,8 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
             c, *c.datagrams, _uplink, _writer, _blocks,
             tun_datagram_settings{.mtu_bytes = settings.mtu_bytes,
                                   .superframes = settings.udp_superframes,
-                                  .most_targets = std::max(1u, settings.most_flows / 4)});
+                                  .most_targets = std::max(1u, settings.most_flows / 4),
+                                  .dns = settings.dns});
     _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
 }
 

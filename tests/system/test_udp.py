@@ -359,6 +359,23 @@ def tun_both_ways(t):
         test_tun.ip("link", "del", "local")
 
 
+@test("U2.dns_over_udp", seconds=60)
+def dns_over_udp(t):
+    """--dns: whomever a host asks on port 53, the resolver behind the server answers, in the other's name."""
+    w = World(t, routes=("8.8.8.0/24", "10.77.0.0/16"))
+    w.server()
+    resolver = far_echo(t, w, 5353, answer=lambda query: b"answer to " + query)
+    echo = far_echo(t, w, 7000)
+    w.client("--dns", f"{FAR}:5353")
+    for name in HOSTS:
+        s = near_socket(t, w, name)
+        for asked in ("8.8.8.8", "8.8.8.9"):
+            query = f"{name} asks {asked}".encode()
+            t.equal(ask(t, s, (asked, 53), query, "a query"), b"answer to " + query, "what the host hears")
+        t.equal(ask(t, s, (FAR, echo.port), b"other", "another port"), b"other", "another port is nobody's business")
+    t.equal(len(resolver.received), 2 * len(HOSTS), "queries at the resolver")
+
+
 @test("U2.two_hundred_sources", seconds=120)
 def tun_sources(t):
     w = World(t)
