@@ -51,6 +51,23 @@ buffer buffer_group::take(completion c) noexcept {
     return {this, id};
 }
 
+bool buffer_group::map(std::uint16_t id) noexcept {
+    if (_data[id] != nullptr) return true;
+    std::byte* piece = _memory.take();
+    if (piece == nullptr) return false;
+    _data[id] = piece + _shape.headroom;
+    return true;
+}
+
+buffer buffer_group::borrow() noexcept {
+    if (_free.empty() || !map(_free.back())) return {};
+    const std::uint16_t id = _free.back();
+    _free.pop_back();
+    ++_held;
+    _references[id] = 1;
+    return {this, id};
+}
+
 void buffer_group::release(std::uint16_t id) noexcept {
     --_held;
     _free.push_back(id);
@@ -71,11 +88,7 @@ void buffer_group::offer() noexcept {
     int added = 0;
     while (_offered < _target && !_free.empty()) {
         std::uint16_t id = _free.back();
-        if (_data[id] == nullptr) {
-            std::byte* piece = _memory.take();
-            if (piece == nullptr) break;
-            _data[id] = piece + _shape.headroom;
-        }
+        if (!map(id)) break;
         _free.pop_back();
         io_uring_buf_ring_add(_offers, _data[id], _shape.bytes, id, mask, added++);
         ++_offered;

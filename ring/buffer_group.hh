@@ -77,6 +77,8 @@ class buffer_group {
 
     // The buffer that a completion names; call once a completion that has_buffer().
     buffer take(completion c) noexcept;
+    // A buffer that the kernel has no part in, to be filled by the caller; empty: none is left.
+    buffer borrow() noexcept;
     // A receive found none: offer more from now on.
     void ran_out() noexcept;
     // Tops up what the kernel may pick from.
@@ -90,6 +92,7 @@ class buffer_group {
   private:
     friend class buffer;
     void release(std::uint16_t id) noexcept;
+    bool map(std::uint16_t id) noexcept;
 
     ring& _ring;
     shape _shape;

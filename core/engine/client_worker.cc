@@ -14,6 +14,12 @@
 namespace burin::engine {
 
 namespace {
+// Frames of the TUN on their way to one worker: each may be a superframe of 64 KiB. What is more is
+// dropped, and the host sends it again.
+constexpr std::uint32_t most_handed_over = 64;
+}  // namespace
+
+namespace {
 // How long after a change of routes they are looked at: what one event changes comes in a burst.
 inline constexpr ring::microseconds_t way_settles = 500 * ring::millisecond;
 // An attempt older than this when routes have changed is made anew.
@@ -258,6 +264,31 @@ void client_worker::take_tun(tun::descriptor queue) noexcept {
         log(false, fmt::format("tun: {}", e.what()));
         _shared.finish(1);
     }
+}
+
+unsigned client_worker::hand_over(bytes_view frame, unsigned to) noexcept {
+    client_worker* c = nullptr;
+    if (to == relay::tun_strays::anybody)
+        c = next_live();
+    else if (to < _shared.clients->size())
+        c = (*_shared.clients)[to].get();
+    if (c == nullptr || c == this) return relay::tun_strays::nobody;
+    const unsigned number = c->_worker.index();
+    if (c->_handed_over.load(std::memory_order_relaxed) >= most_handed_over) return number;
+    ++c->_handed_over;
+    c->_worker.post(
+        [c, copy = byte_vector(frame.begin(), frame.end()), from = _worker.index()](worker&) {
+            --c->_handed_over;
+            if (c->_tun != nullptr && !c->_leaving) c->_tun->adopt(copy, from);
+        });
+    return number;
+}
+
+void client_worker::tell_flow_closed(const tun::flow_key& key, unsigned from) noexcept {
+    client_worker* c = (*_shared.clients)[from].get();
+    c->_worker.post([c, key](worker&) {
+        if (c->_tun != nullptr) c->_tun->forget_passed(key);
+    });
 }
 
 void client_worker::listen(const std::vector<entry>& entries) {

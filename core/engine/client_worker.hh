@@ -70,6 +70,11 @@ class client_worker final : public resident, public client_session_owner {
     void take(int descriptor, std::size_t entry_index) noexcept;
     // The first worker: a session came up somewhere.
     void serve_waiting() noexcept;
+    // A frame of the TUN that this worker has no session for: a copy goes to worker `to`, or, for
+    // tun_strays::anybody, to one with a live session. Whom it went to, or tun_strays::nobody.
+    unsigned hand_over(bytes_view frame, unsigned to) noexcept;
+    // A flow that worker `from` handed over is over.
+    void tell_flow_closed(const tun::flow_key&, unsigned from) noexcept;
     // Takes this worker's queue of the TUN device.
     void take_tun(tun::descriptor) noexcept;
     // The live session, or nullptr.
@@ -132,6 +137,7 @@ class client_worker final : public resident, public client_session_owner {
     std::vector<std::unique_ptr<datagram_gate>> _datagram_gates;
     std::vector<std::string> _targets;  // by entry: what a channel names
     std::atomic<bool> _live{false};
+    std::atomic<std::uint32_t> _handed_over{0};  // frames on their way to this worker
     std::size_t _turn = 0;
     bool _leaving = false;
 };

@@ -121,6 +121,14 @@ void tun_intake::on_device_lost(int error) noexcept {
     _shared.finish(1);
 }
 
+unsigned tun_intake::hand_over(bytes_view frame, unsigned to) noexcept {
+    return _client.hand_over(frame, to);
+}
+
+void tun_intake::on_adopted_closed(const tun::flow_key& key, unsigned from) noexcept {
+    _client.tell_flow_closed(key, from);
+}
+
 void tun_intake::on_stopped() noexcept {
     _worker.remove(*this);
 }

@@ -54,6 +54,9 @@ class tun_intake final : public resident, private relay::tun_uplink {
     ~tun_intake() override;
 
     void session_ready() noexcept { _queue.session_ready(); }
+    // From another worker's queue, by mail.
+    void adopt(bytes_view frame, unsigned from) noexcept { _queue.adopt(frame, from); }
+    void forget_passed(const tun::flow_key& key) noexcept { _queue.forget_passed(key); }
 
     // ---- resident ----
     void leave() noexcept override { _queue.stop(); }
@@ -70,6 +73,8 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void on_datagrams_refused(std::string_view target, std::string_view why) noexcept override;
     void on_device_lost(int error) noexcept override;
     void on_stopped() noexcept override;
+    unsigned hand_over(bytes_view frame, unsigned to) noexcept override;
+    void on_adopted_closed(const tun::flow_key&, unsigned from) noexcept override;
 
     worker& _worker;
     client_worker& _client;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "crypto/random.hh"
@@ -52,7 +53,8 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _writer(c.ring, _descriptor.number()),
       _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
-      _table(random_key(), settings.most_flows) {
+      _table(random_key(), settings.most_flows),
+      _strays(settings.most_flows) {
     if (c.datagrams != nullptr)
         _datagrams = std::make_unique<tun_datagrams>(
             c, *c.datagrams, _uplink, _writer, _blocks,
@@ -91,6 +93,7 @@ void tun_queue::on_read(ring::completion c) noexcept {
 void tun_queue::take(bytes_view frame) noexcept {
     ++_counters.frames;
     _counters.bytes += frame.size();
+    _raw = frame;
     tun::parsed_frame parsed;
     const tun::frame_kind kind = tun::parse_frame(frame, parsed);
     ++_counters.kinds[static_cast<std::size_t>(kind)];
@@ -107,6 +110,9 @@ void tun_queue::hand_on(tun::frame_kind kind, const tun::parsed_frame& frame) no
             }
             return take_tcp(frame);
         case tun::frame_kind::udp:
+            if (_uplink.session() == nullptr &&
+                hand_over(tun_strays::anybody) != tun_strays::nobody)
+                return;
             if (_datagrams != nullptr) _datagrams->take(frame, _frame);
             return;
         case tun::frame_kind::icmp: return take_icmp(frame);
@@ -124,11 +130,54 @@ void tun_queue::take_tcp(const tun::parsed_frame& frame) noexcept {
             open(frame, &f);
         return;
     }
+    if (pass_on(frame)) return;
     const auto kind = frame.flags & (tun::tcp_syn | tun::tcp_ack | tun::tcp_rst | tun::tcp_fin);
     if (kind == tun::tcp_syn) return open(frame, nullptr);
     ++_counters.unknown_flow;
     tun::header_buffer header;
     if (tun::write_reset(header, frame)) _writer.write(header.bytes(), {});
+}
+
+// Without a session here, and with one elsewhere, a flow is carried there from its SYN on.
+bool tun_queue::pass_on(const tun::parsed_frame& frame) noexcept {
+    const bool begins = (frame.flags & (tun::tcp_syn | tun::tcp_ack)) == tun::tcp_syn;
+    unsigned to = _strays.carrier(frame.key);
+    if (to != tun_strays::nobody) {
+        if (!begins || _uplink.session() == nullptr) {
+            hand_over(to);
+            return true;
+        }
+        _strays.forget(frame.key);
+        return false;
+    }
+    if (!begins || _uplink.session() != nullptr) return false;
+    to = hand_over(tun_strays::anybody);
+    if (to == tun_strays::nobody) return false;
+    _strays.pass_on(frame.key, to);
+    return true;
+}
+
+unsigned tun_queue::hand_over(unsigned to) noexcept {
+    // One step only: what was adopted is carried here or waits here.
+    if (_from != tun_strays::nobody) return tun_strays::nobody;
+    to = _uplink.hand_over(_raw, to);
+    if (to != tun_strays::nobody) ++_counters.handed_over;
+    return to;
+}
+
+void tun_queue::adopt(bytes_view frame, unsigned from) noexcept {
+    if (_stopping || frame.size() > _slots.bytes()) return;
+    _frame = _slots.borrow();
+    if (!_frame) {
+        ++_counters.adoption_refused;
+        return;
+    }
+    ++_counters.adopted;
+    std::memcpy(_frame.data(), frame.data(), frame.size());
+    _from = from;
+    take({_frame.data(), frame.size()});
+    _from = tun_strays::nobody;
+    _frame.reset();
 }
 
 void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexcept {
@@ -147,6 +196,7 @@ void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexc
     }
     if (before != nullptr) f->tcp().succeed(before->tcp());
     ++_counters.flows;
+    if (_from != tun_strays::nobody) _strays.adopt(syn.key, _from);
     if (ssh::connection* session = _uplink.session()) return f->open(*session);
     ++_counters.held;
     f->wait(time() + _settings.hold_time);
@@ -168,6 +218,7 @@ void tun_queue::take_fragment(const tun::parsed_frame& part) noexcept {
     if (whole) {
         // The slot of the last part has room for all of it.
         const bytes_view frame = _fragments.take({_frame.data(), _slots.bytes()});
+        _raw = frame;
         tun::parsed_frame parsed;
         const tun::frame_kind kind = tun::parse_frame(frame, parsed);
         ++_counters.kinds[static_cast<std::size_t>(kind)];
@@ -199,6 +250,7 @@ void tun_queue::on_fragments_late(ring::microseconds_t now) noexcept {
 void tun_queue::take_icmp(const tun::parsed_frame& frame) noexcept {
     if (tun::is_echo_request(frame)) {
         if (_uplink.session() != nullptr) return _icmp.answer_echo(frame, _frame, time());
+        if (hand_over(tun_strays::anybody) != tun_strays::nobody) return;
         ++_counters.echoes_unanswered;
         return;
     }
@@ -273,6 +325,8 @@ void tun_queue::forget(tun_flow& f) noexcept {
 void tun_queue::bury(tun_flow& f) noexcept {
     forget(f);
     _table.erase(f.tcp().key());
+    const unsigned from = _strays.release(f.tcp().key());
+    if (from != tun_strays::nobody) _uplink.on_adopted_closed(f.tcp().key(), from);
     _dead.push_back(&f);
 }
 
@@ -394,6 +448,9 @@ void tun_queue::report(std::string& into, std::string_view name) const {
         name, parts.fragments, parts.reassembled, _fragments.datagrams(), _fragments.bytes(),
         parts.repeated, parts.overlapping, parts.malformed, parts.evicted, parts.refused,
         parts.timed_out);
+    into += fmt::format("{}: strays: handed-over={} adopted={} refused={} passed={} carried={}\n",
+                        name, in.handed_over, in.adopted, in.adoption_refused, _strays.passed(),
+                        _strays.adopted());
     into += fmt::format("{}: dropped: unknown-flow={} too-many-flows={} reassembly={}", name,
                         in.unknown_flow, in.too_many_flows, tcp.reassembly_refused);
     for (std::size_t number = 1; number < in.kinds.size(); ++number) {

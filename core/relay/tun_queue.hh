@@ -30,6 +30,7 @@
 #include "core/relay/tun_datagrams.hh"
 #include "core/relay/tun_flow.hh"
 #include "core/relay/tun_icmp.hh"
+#include "core/relay/tun_strays.hh"
 #include "core/relay/tun_writer.hh"
 #include "ring/budget.hh"
 #include "ring/buffer_group.hh"
@@ -62,6 +63,16 @@ class tun_uplink {
     virtual void on_device_lost(int error) noexcept = 0;
     // After stop(): nothing is pending.
     virtual void on_stopped() noexcept = 0;
+    // Gives a copy of a frame (virtio header first) to the queue of worker `to`, which adopts it;
+    // tun_strays::anybody: to one whose worker has a session. Returns whom, or tun_strays::nobody.
+    virtual unsigned hand_over(bytes_view frame, unsigned to) noexcept {
+        (void)frame, (void)to;
+        return tun_strays::nobody;
+    }
+    // A flow that was adopted from that worker's queue is over.
+    virtual void on_adopted_closed(const tun::flow_key& key, unsigned from) noexcept {
+        (void)key, (void)from;
+    }
 };
 
 struct tun_queue_settings {
@@ -87,8 +98,10 @@ struct tun_queue_counters {
     std::uint64_t flows = 0, held = 0;
     std::uint64_t unknown_flow = 0;  // no flow and no SYN: answered with RST
     std::uint64_t too_many_flows = 0;
-    std::uint64_t slots_copied = 0;       // turns in which payload had to leave its slots
-    std::uint64_t echoes_unanswered = 0;  // no session was live
+    std::uint64_t handed_over = 0, adopted = 0;  // frames, to and from other workers' queues
+    std::uint64_t adoption_refused = 0;          // there was no slot
+    std::uint64_t slots_copied = 0;              // turns in which payload had to leave its slots
+    std::uint64_t echoes_unanswered = 0;         // no session was live
     // ICMP errors of hosts: all, those about no flow or nothing under way, a smaller MTU told.
     std::uint64_t errors_heard = 0, errors_strange = 0, too_big_heard = 0;
     std::array<std::uint64_t, static_cast<std::size_t>(tun::frame_kind::kinds)> kinds{};
@@ -103,6 +116,10 @@ class tun_queue final : private tun::tcp_events {
     tun_queue(const tun_queue&) = delete;
     tun_queue& operator=(const tun_queue&) = delete;
 
+    // A frame of a flow that came in on the queue of worker `from`, which has no session. Copied.
+    void adopt(bytes_view frame, unsigned from) noexcept;
+    // What on_adopted_closed() of that worker's queue said.
+    void forget_passed(const tun::flow_key& key) noexcept { _strays.forget(key); }
     // A session is live: flows that waited for one get their channels.
     void session_ready() noexcept;
     void flush() noexcept;
@@ -160,6 +177,8 @@ class tun_queue final : private tun::tcp_events {
     void take(bytes_view frame) noexcept;
     void hand_on(tun::frame_kind, const tun::parsed_frame&) noexcept;
     void take_tcp(const tun::parsed_frame&) noexcept;
+    bool pass_on(const tun::parsed_frame&) noexcept;
+    unsigned hand_over(unsigned to) noexcept;
     void take_icmp(const tun::parsed_frame&) noexcept;
     void take_fragment(const tun::parsed_frame&) noexcept;
     void obey(const tun::icmp_report&) noexcept;
@@ -178,7 +197,9 @@ class tun_queue final : private tun::tcp_events {
     tun_queue_settings _settings;
     tun::descriptor _descriptor;
     ring::buffer_group _slots;
-    ring::buffer _frame;  // while it is taken in
+    ring::buffer _frame;                  // while it is taken in
+    bytes_view _raw;                      // the same, virtio header included
+    unsigned _from = tun_strays::nobody;  // whose queue it came in on; nobody: this one
     tun_blocks _blocks;
     tun_writer _writer;
     tun_icmp _icmp;
@@ -187,6 +208,7 @@ class tun_queue final : private tun::tcp_events {
     std::unique_ptr<tun_datagrams> _datagrams;
     tun::tcp_context _tcp;
     tun::flow_table _table;
+    tun_strays _strays;
     std::vector<tun_flow*> _flows;  // by index
     std::vector<std::uint32_t> _free_indices;
     std::vector<tun_flow*> _dead;
