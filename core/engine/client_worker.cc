@@ -184,6 +184,12 @@ void client_worker::take_tun(tun::descriptor queue) noexcept {
     }
 }
 
+void client_worker::pass_on(const tun::icmp_report& report) noexcept {
+    _worker.post([this, report](worker&) {
+        if (_tun != nullptr) _tun->hear(report);
+    });
+}
+
 void client_worker::listen(const std::vector<entry>& entries) {
     for (std::size_t i = 0; i < entries.size(); ++i) {
         _gates.push_back(std::make_unique<gate>(*this, i, entries[i]));

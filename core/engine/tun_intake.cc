@@ -96,6 +96,11 @@ void tun_intake::on_flow_refused(const relay::tun_flow& f, std::string_view why)
                                    escape(why)));
 }
 
+void tun_intake::on_stray_error(const tun::icmp_report& report) noexcept {
+    for (auto& other : *_shared.clients)
+        if (other.get() != &_client) other->pass_on(report);
+}
+
 void tun_intake::on_device_lost(int error) noexcept {
     _client.log(false, fmt::format("tun: the device is gone: {}", relay::errno_words(error)));
     _shared.finish(1);

@@ -45,6 +45,8 @@ class tun_intake final : public resident, private relay::tun_uplink {
     ~tun_intake() override;
 
     void session_ready() noexcept { _queue.session_ready(); }
+    // From another worker's intake.
+    void hear(const tun::icmp_report& report) noexcept { _queue.hear(report); }
 
     // ---- resident ----
     void leave() noexcept override { _queue.stop(); }
@@ -58,6 +60,7 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void on_flow_open(const relay::tun_flow&) noexcept override;
     void on_flow_closed(const relay::tun_flow&) noexcept override;
     void on_flow_refused(const relay::tun_flow&, std::string_view why) noexcept override;
+    void on_stray_error(const tun::icmp_report&) noexcept override;
     void on_device_lost(int error) noexcept override;
     void on_stopped() noexcept override;
 

@@ -400,7 +400,7 @@ def held_flow(w, name, listener, results):
 def held_not_for_ever(t):
     w = World(t)
     client = w.client(connected=False, env={"CHISEL_SSH_WAIT": "2s"})
-    t.wait(device_exists, 10, "the device")
+    t.wait(lambda: any(r.get("dev") == DEVICE and r["dst"] == "10.77.0.0/16" for r in routes()), 10, "the route")
     t.equal([w.refused(name, 7100) for name in HOSTS], ["ECONNREFUSED"] * 2, "no session in time")
     client.wait_line("no session in time", 10, 2)
 
