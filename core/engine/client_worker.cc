@@ -291,6 +291,12 @@ void client_worker::tell_flow_closed(const tun::flow_key& key, unsigned from) no
     });
 }
 
+void client_worker::pass_on(const tun::icmp_report& report) noexcept {
+    _worker.post([this, report](worker&) {
+        if (_tun != nullptr) _tun->hear(report);
+    });
+}
+
 void client_worker::listen(const std::vector<entry>& entries) {
     for (std::size_t i = 0; i < entries.size(); ++i) {
         if (entries[i].what.datagrams()) {

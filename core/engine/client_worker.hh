@@ -84,7 +84,8 @@ class client_worker final : public resident, public client_session_owner {
     // ---- client_session_owner ----
     void log(bool debug, std::string_view text) noexcept override;
 
-    // Any thread.
+    // Any thread: this worker's queue of the TUN device may have the flow that the report is about.
+    void pass_on(const tun::icmp_report& report) noexcept;
     bool live() const noexcept { return _live.load(std::memory_order_relaxed); }
 
     // ---- resident ----

@@ -116,6 +116,11 @@ void tun_intake::on_datagrams_refused(std::string_view target, std::string_view 
     _client.log(true, fmt::format("tun: {}/udp: Stream error: {}", target, escape(why)));
 }
 
+void tun_intake::on_stray_error(const tun::icmp_report& report) noexcept {
+    for (auto& other : *_shared.clients)
+        if (other.get() != &_client) other->pass_on(report);
+}
+
 void tun_intake::on_device_lost(int error) noexcept {
     _client.log(false, fmt::format("tun: the device is gone: {}", relay::errno_words(error)));
     _shared.finish(1);

@@ -57,6 +57,8 @@ class tun_intake final : public resident, private relay::tun_uplink {
     // From another worker's queue, by mail.
     void adopt(bytes_view frame, unsigned from) noexcept { _queue.adopt(frame, from); }
     void forget_passed(const tun::flow_key& key) noexcept { _queue.forget_passed(key); }
+    // From another worker's intake.
+    void hear(const tun::icmp_report& report) noexcept { _queue.hear(report); }
 
     // ---- resident ----
     void leave() noexcept override { _queue.stop(); }
@@ -71,6 +73,7 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void on_flow_closed(const relay::tun_flow&) noexcept override;
     void on_flow_refused(const relay::tun_flow&, std::string_view why) noexcept override;
     void on_datagrams_refused(std::string_view target, std::string_view why) noexcept override;
+    void on_stray_error(const tun::icmp_report&) noexcept override;
     void on_device_lost(int error) noexcept override;
     void on_stopped() noexcept override;
     unsigned hand_over(bytes_view frame, unsigned to) noexcept override;

@@ -255,16 +255,20 @@ void tun_queue::take_icmp(const tun::parsed_frame& frame) noexcept {
         return;
     }
     tun::icmp_report report;
-    if (tun::read_icmp_error(frame, report)) obey(report);
+    if (!tun::read_icmp_error(frame, report)) return;
+    ++_counters.errors_heard;
+    if (obey(report)) return;
+    ++_counters.errors_strange;
+    const bool matters = report.has_seq && report.what != tun::icmp_report::kind::soft;
+    if (matters && _stray_errors.take(time())) _uplink.on_stray_error(report);
 }
 
-void tun_queue::obey(const tun::icmp_report& report) noexcept {
-    ++_counters.errors_heard;
+bool tun_queue::obey(const tun::icmp_report& report) noexcept {
     const std::uint32_t index = _table.find(report.key);
-    if (index == tun::flow_table::none || !report.has_seq ||
-        !_flows[index]->tcp().is_in_flight(report.seq)) {
+    if (index == tun::flow_table::none || !report.has_seq) return false;
+    if (!_flows[index]->tcp().is_in_flight(report.seq)) {
         ++_counters.errors_strange;
-        return;
+        return true;
     }
     tun_flow& f = *_flows[index];
     switch (report.what) {
@@ -279,6 +283,7 @@ void tun_queue::obey(const tun::icmp_report& report) noexcept {
             break;
         case tun::icmp_report::kind::soft: break;
     }
+    return true;
 }
 
 // ---- what terminators say ----

@@ -59,6 +59,10 @@ class tun_uplink {
     virtual void on_datagrams_refused(std::string_view target, std::string_view why) noexcept {
         (void)target, (void)why;
     }
+    // A host's ICMP error about a segment of a flow that this queue does not have: the kernel deals
+    // such messages by their addresses alone, so another queue of the device may have it. At most
+    // 100 a second.
+    virtual void on_stray_error(const tun::icmp_report&) noexcept = 0;
     // The device is gone or broken, `error` is an errno; nothing is read any more.
     virtual void on_device_lost(int error) noexcept = 0;
     // After stop(): nothing is pending.
@@ -122,6 +126,8 @@ class tun_queue final : private tun::tcp_events {
     void forget_passed(const tun::flow_key& key) noexcept { _strays.forget(key); }
     // A session is live: flows that waited for one get their channels.
     void session_ready() noexcept;
+    // What another queue's host said about a flow that may be here.
+    void hear(const tun::icmp_report& report) noexcept { obey(report); }
     void flush() noexcept;
     // flush() has something to do at once.
     bool pending() const noexcept;
@@ -131,7 +137,7 @@ class tun_queue final : private tun::tcp_events {
     const tun_queue_counters& counters() const noexcept { return _counters; }
     const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
-    const tun::icmp_counters& icmp() const noexcept { return _icmp.counters(); }
+    const tun_icmp& icmp() const noexcept { return _icmp; }
     const tun::fragment_store& fragments() const noexcept { return _fragments; }
     // Lines for a person, each begun with `name`.
     void report(std::string& into, std::string_view name) const;
@@ -143,6 +149,8 @@ class tun_queue final : private tun::tcp_events {
     const tun_queue_settings& settings() const noexcept { return _settings; }
     ring::microseconds_t time() const noexcept { return _context.now; }
     bool has_room() const noexcept { return _writer.has_room(); }
+    // Errors that hosts are to be told.
+    tun_icmp& icmp() noexcept { return _icmp; }
     // What each of the flows that move may show as its window.
     std::uint32_t fair_share() const noexcept;
     // This flow moves.
@@ -181,7 +189,8 @@ class tun_queue final : private tun::tcp_events {
     unsigned hand_over(unsigned to) noexcept;
     void take_icmp(const tun::parsed_frame&) noexcept;
     void take_fragment(const tun::parsed_frame&) noexcept;
-    void obey(const tun::icmp_report&) noexcept;
+    // False: the flow is not here.
+    bool obey(const tun::icmp_report&) noexcept;
     void on_fragments_late(ring::microseconds_t) noexcept;
     // `before`: a flow in TIME_WAIT whose place the SYN takes.
     void open(const tun::parsed_frame& syn, const tun_flow* before) noexcept;
@@ -204,6 +213,7 @@ class tun_queue final : private tun::tcp_events {
     tun_writer _writer;
     tun_icmp _icmp;
     tun::fragment_store _fragments;
+    tun::token_bucket _stray_errors{100, 20};
     ring::member_timer<&tun_queue::on_fragments_late> _fragments_late{this};
     std::unique_ptr<tun_datagrams> _datagrams;
     tun::tcp_context _tcp;

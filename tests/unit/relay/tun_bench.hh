@@ -196,12 +196,16 @@ struct tun_bench : tunnel, tun_uplink {
     void on_flow_refused(const tun_flow&, std::string_view why) noexcept override {
         refused.emplace_back(why);
     }
+    void on_stray_error(const tun::icmp_report& report) noexcept override {
+        strays.push_back(report);
+    }
     void on_device_lost(int error) noexcept override { lost = error; }
     void on_stopped() noexcept override { ++stopped; }
 
     std::unique_ptr<tun_queue> queue;
     std::vector<std::unique_ptr<tun_host>> hosts;
     std::vector<std::string> opened, refused;
+    std::vector<tun::icmp_report> strays;
     std::vector<byte_vector> messages;  // ICMP packets and fragments that came out
     unsigned numbers = 0, closed = 0, stopped = 0;
     int lost = 0;

@@ -90,7 +90,7 @@ TEST_CASE("echo requests are answered while a session is live, and only then") {
         CHECK(carried(b.messages[0]) == echo_reply(e, data));
         b.go_quiet();
         CHECK(b.messages.size() == 1);
-        CHECK(b.queue->icmp().echo_replies == 1);
+        CHECK(b.queue->icmp().counters().echo_replies == 1);
         b.check_nothing_left();
     }
 }
@@ -160,7 +160,7 @@ TEST_CASE("a protocol that cannot be carried is unreachable") {
         b.raw_frame(frame(ip(many, 132, filler(40))));
         b.go_quiet();
         CHECK(b.messages.size() == 1);
-        CHECK(b.queue->icmp().errors == 1);
+        CHECK(b.queue->icmp().counters().errors == 1);
         CHECK(b.queue->counters().errors_strange == 1);
         b.check_nothing_left();
     }
@@ -214,6 +214,35 @@ TEST_CASE("a host's errors are obeyed where they may be") {
         CHECK(b.queue->counters().errors_strange == 1);
         h.rst();
     }
+    b.check_nothing_left();
+}
+
+TEST_CASE("what is said about another queue's flow is passed on, within reason") {
+    tun_bench b;
+    auto [h, destination] = b.open(4000);
+    destination->write_to(3000);
+    b.go_until([&] { return h->received.size() == 3000; });
+    const ends back = lan4.back();
+    auto too_big = [&](unsigned port, std::uint32_t seq) {
+        const octets quoted = ip(back, 6, tcp(back, 80, port, seq, 1, 0x10));
+        return frame(ip(lan4, 1, icmp(lan4, 3, 4, 1300, quoted)));
+    };
+    for (int i = 0; i < 100; ++i) b.raw_frame(too_big(4001, 7));
+    b.go_until([&] { return b.queue->counters().errors_heard == 100; });
+    CHECK(b.queue->counters().errors_strange == 100);
+    REQUIRE_FALSE(b.strays.empty());
+    CHECK(b.strays.size() < 100);
+    CHECK(b.strays[0].key.source_port == 4001);
+    CHECK(b.strays[0].mtu == 1300);
+    // A queue that hears of its own flow does as if it had been told itself.
+    tun::icmp_report report = b.strays[0];
+    report.key = h->key;
+    report.seq = tun::sequence(h->ack - 3000);
+    b.queue->hear(report);
+    CHECK(b.queue->counters().too_big_heard == 1);
+    b.queue->hear(b.strays[0]);  // nobody's
+    CHECK(b.queue->counters().too_big_heard == 1);
+    h->rst();
     b.check_nothing_left();
 }
 
