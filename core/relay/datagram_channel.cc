@@ -147,7 +147,8 @@ void datagram_channel::on_data(bytes_span payload, const ring::buffer& holder) n
         _owner.on_datagram(d, _reader.assembled() ? ring::buffer() : holder.share());
     if (life != _life) return;  // the owner has closed it
     account();
-    if (what == gob_reader::outcome::failed || _context.held_bytes > 2 * most_held_bytes) {
+    const bool too_much = _accounted > 0 && _context.held_bytes > 2 * most_held_bytes;
+    if (what == gob_reader::outcome::failed || too_much) {
         const char* why = what == gob_reader::outcome::failed ? _reader.error() : "no memory left";
         ssh::channel* c = _channel;
         ++_context.counters.channels_broken;

@@ -14,7 +14,7 @@ constexpr ring::microseconds_t fresh_time = 30 * ring::second;
 // A name that does not resolve is asked for again with the next datagram, at most so often.
 constexpr ring::microseconds_t retry_time = ring::second;
 // What waits for the first answer: the burst with which a program begins.
-constexpr std::size_t most_held = 16;
+constexpr std::size_t most_held = 16, most_held_payload = 16 * 1024;
 }  // namespace
 
 // One source's socket.
@@ -81,15 +81,30 @@ void datagram_exit::on_resolved(lookup& found) noexcept {
     if (found.error() != lookup_error::none) {
         // What was known before is better than nothing.
         if (!_addresses.empty()) return;
-        _context.counters.no_address += _held.size();
-        _held.clear();
+        _context.counters.no_address += take_held().size();
         if (!std::exchange(_told_unresolved, true))
             _observer.on_datagrams_unresolved(*this, found.text());
         return;
     }
     _told_unresolved = false;
     _addresses.assign(found.addresses().begin(), found.addresses().end());
-    for (held& h : std::exchange(_held, {})) on_datagram({h.source, h.payload}, {});
+    for (held& h : take_held()) on_datagram({h.source, h.payload}, {});
+}
+
+bool datagram_exit::hold(const datagram& d) {
+    const std::size_t bytes = d.payload.size() + d.source.size();
+    if (_held.size() >= most_held || _held_bytes + bytes > most_held_payload ||
+        _context.held_bytes + bytes > most_held_bytes)
+        return false;
+    _held.push_back({std::string(d.source), byte_vector(d.payload.begin(), d.payload.end())});
+    _held_bytes += bytes;
+    _context.held_bytes += bytes;
+    return true;
+}
+
+std::deque<datagram_exit::held> datagram_exit::take_held() noexcept {
+    _context.held_bytes -= std::exchange(_held_bytes, 0);
+    return std::exchange(_held, {});
 }
 
 // ---- from the channel ----
@@ -107,11 +122,7 @@ void datagram_exit::on_datagram(const datagram& d, const ring::buffer& holder) n
         const ring::microseconds_t age = _context.now - _asked;
         if (!_lookup.pending() && age > (_addresses.empty() ? retry_time : fresh_time)) resolve();
         if (_addresses.empty()) {
-            if (_lookup.pending() && _held.size() < most_held)
-                _held.push_back(
-                    {std::string(d.source), byte_vector(d.payload.begin(), d.payload.end())});
-            else
-                ++_context.counters.no_address;
+            if (!_lookup.pending() || !hold(d)) ++_context.counters.no_address;
             return;
         }
         f = make(d.source);
@@ -182,7 +193,7 @@ void datagram_exit::on_channel_gone(ending how, std::string_view why) noexcept {
     _over = true;
     _lookup.cancel();
     _sweep.disarm();
-    _held.clear();
+    take_held();
     _observer.on_datagrams_over(*this, how == ending::broken ? why : std::string_view());
     while (!_flows.empty()) forget(_flows.size() - 1);
     retire();

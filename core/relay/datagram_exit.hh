@@ -66,6 +66,9 @@ class datagram_exit final : private datagram_owner, private datagram_context::mo
     void on_sweep(ring::microseconds_t now) noexcept;
     flow* find(std::string_view source) noexcept;
     flow* make(std::string_view source) noexcept;
+    // Keeps a datagram until the name has resolved; false: there is no room.
+    bool hold(const datagram&);
+    std::deque<held> take_held() noexcept;
     void forget(std::size_t index) noexcept;
     void rearm() noexcept;
     void retire() noexcept;
@@ -81,6 +84,7 @@ class datagram_exit final : private datagram_owner, private datagram_context::mo
     std::vector<endpoint> _addresses;
     ring::microseconds_t _asked = 0;  // when the name was asked for
     std::deque<held> _held;           // until the name has resolved for the first time
+    std::size_t _held_bytes = 0;
     std::vector<flow*> _flows;
     flow* _recent = nullptr;
     std::uint32_t _closing = 0;  // sockets that the ring has not given back

@@ -170,12 +170,13 @@ def gob_octets(t):
 
 @test("R6.opened_at_once_and_kept", seconds=90)
 def kept(t):
-    t.names("127.0.0.1 localhost\n127.0.0.1 here.example\n")
+    hosts = "127.0.0.1 localhost\n127.0.0.1 here.example\n"
+    t.names(hosts)
     server = t.server("-v")
     echo, dead = Echo(t, t.port()), t.port()
     locals_ = [t.port() for _ in range(3)]
     client = t.go_client(server.port, f"127.0.0.1:{locals_[0]}:here.example:{echo.port}/udp",
-                         f"127.0.0.1:{locals_[1]}:127.0.0.1:{dead}/udp", f"127.0.0.1:{locals_[2]}:nowhere.example:53/udp")
+                         f"127.0.0.1:{locals_[1]}:127.0.0.1:{dead}/udp", f"127.0.0.1:{locals_[2]}:nowhere.example:{echo.port}/udp")
     client.wait_line("udp channel open", 10 * t.patience, 3)  # before any datagram
     sock = client_socket(t)
     for turn in range(60):
@@ -185,7 +186,7 @@ def kept(t):
             ask(t, sock, ("127.0.0.1", locals_[0]), b"still there")
     t.wait(lambda: int(report(server, server.text().count("datagrams: dropped"))["icmp-errors"]) > 0
            if "datagrams: dropped" in server.text() else report(server, 1) is None, 20, "the destination that is not there is noticed")
-    server.wait_line(r"nowhere\.example:53/udp: lookup nowhere\.example", 20 * t.patience)
+    server.wait_line(rf"nowhere\.example:{echo.port}/udp: lookup nowhere\.example", 20 * t.patience)
     t.check("udp channel closed" not in client.out() and client.alive(), "every channel is kept")
     before = client.cpu_seconds()
     began = time.monotonic()
@@ -194,6 +195,9 @@ def kept(t):
     # Somebody listens now: the same channel serves.
     Echo(t, dead)
     ask_until(t, sock, ("127.0.0.1", locals_[1]), b"at last")
+    with open("/etc/hosts", "w") as f:  # this test's own
+        f.write(hosts + "127.0.0.1 nowhere.example\n")
+    ask_until(t, sock, ("127.0.0.1", locals_[2]), b"the name is known now")
     t.equal(client.out().count("udp channel open"), 3, "channels")
 
 
@@ -293,8 +297,9 @@ def flood(t):
 
     def pour():
         s = client_socket(t)
+        s.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)  # forty a call
         while not stop.is_set():
-            s.sendto(b"f" * 1200, ("127.0.0.1", local))
+            s.sendto(b"f" * 48000, ("127.0.0.1", local))
 
     thread = threading.Thread(target=pour, daemon=True)
     thread.start()

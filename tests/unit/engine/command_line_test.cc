@@ -85,7 +85,10 @@ TEST_CASE("the environment is the fallback") {
                     {"CHISEL_CONFIG_TIMEOUT", "3s"},
                     {"CHISEL_DIAL_TIMEOUT", "4s"},
                     {"CHISEL_PING_TIMEOUT", "5s"},
-                    {"CHISEL_WS_READ_LIMIT", "0"}};
+                    {"CHISEL_WS_READ_LIMIT", "0"},
+                    {"CHISEL_UDP_MAX_SIZE", "1400"},
+                    {"CHISEL_UDP_DEADLINE", "5s"},
+                    {"CHISEL_UDP_MAX_CONNS", "7"}};
     auto s = server({}, env);
     CHECK(s.host == "1.2.3.4");
     CHECK(s.port == 81);
@@ -96,6 +99,9 @@ TEST_CASE("the environment is the fallback") {
     CHECK(s.worker().dial_timeout == 4 * ring::second);
     CHECK(s.session().ping_timeout == 5 * ring::second);
     CHECK(s.message_limit == 0);
+    CHECK(s.worker().datagrams.max_bytes == 1400);
+    CHECK(s.worker().datagrams.deadline == 5 * ring::second);
+    CHECK(s.worker().datagrams.most_sources == 7);
     CHECK(parse_server({}, env).notes.empty());
     auto given =
         server({"--host", "h", "-p", "82", "--auth", "a:b", "--key", "k", "--keyfile", "f"}, env);
@@ -116,11 +122,24 @@ TEST_CASE("the environment is the fallback") {
     auto odd = client({"u", "1"}, {{"CHISEL_WS_TIMEOUT", "soon"},
                                    {"CHISEL_SSH_WAIT", "-1s"},
                                    {"CHISEL_WS_READ_LIMIT", "-5"},
+                                   {"CHISEL_UDP_MAX_SIZE", "1k"},
+                                   {"CHISEL_UDP_DEADLINE", "0"},
+                                   {"CHISEL_UDP_MAX_CONNS", "0"},
                                    {"CHISEL_DIAL_TIMEOUT", "7"}});
     CHECK(odd.connect_timeout == 45 * ring::second);
     CHECK(odd.session_wait == 35 * ring::second);
     CHECK(odd.message_limit == http::websocket_reader::default_message_limit);
     CHECK(odd.dial_timeout == 30 * ring::second);
+    CHECK(odd.datagrams.max_bytes == 9012);
+    CHECK(odd.datagrams.deadline == 15 * ring::second);
+    CHECK(odd.datagrams.most_sources == 100);
+    // No datagram is larger, and each source is looked for in turn.
+    auto large = client({"u", "53/udp"},
+                        {{"CHISEL_UDP_MAX_SIZE", "1000000"}, {"CHISEL_UDP_MAX_CONNS", "1000000"}});
+    CHECK(large.datagrams.max_bytes == 65507);
+    CHECK(large.datagrams.most_sources == 1000);
+    REQUIRE(large.remotes.size() == 1);
+    CHECK(large.remotes[0].datagrams());
 }
 
 TEST_CASE("a deprecated --key says so, given as a flag") {
@@ -184,7 +203,9 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {true, {"x", "R:80"}, "Failed to decode remote 'R:80': reverse remotes are not available"},
         {true, {"x", "socks"}, "Failed to decode remote 'socks': SOCKS remotes are not available"},
         {true, {"x", "stdio:1"}, "Failed to decode remote 'stdio:1': stdio remotes are not"},
-        {true, {"x", "53/udp"}, "Failed to decode remote '53/udp': UDP remotes are not available"},
+        {true,
+         {"x", "5353/udp:1.1.1.1:53"},
+         "Failed to decode remote '5353/udp:1.1.1.1:53': cross"},
         {true, {"ws://x", "80"}, "unsupported scheme in server URL 'ws://x'"},
         {true, {"https://x", "80"}, "https:// is not available in this version of burin"},
         {true, {"http://u:p@x", "80"}, "malformed ws or wss URL"},
