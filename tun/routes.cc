@@ -229,22 +229,25 @@ std::optional<way> routes::way_of(int descriptor) {
     return found;
 }
 
+bool routes::leads(const ip_address& peer, int link_index) {
+    bool found = false;
+    auto look = [&](const route& one) {
+        if (one.kind != route::unicast || !one.destination.contains(peer)) return;
+        for (const hop& next : one.hops) found = found || next.link_index == link_index;
+    };
+    // What cannot be asked is no reason to end anything.
+    return _netlink.each_route(peer.family(), route::main_table, look) || found;
+}
+
 bool routes::lost(const way& used) {
     std::lock_guard held(*_lock);
-    auto other = find_underlay(used.peer);
-    if (!other) return false;
-    if (!own_address(used.local)) return true;
-    if (used.bound == 0) {
+    bool gone = !own_address(used.local);
+    if (!gone && used.bound != 0) gone = !leads(used.peer, used.bound);
+    if (!gone && used.bound == 0) {
         auto answer = _netlink.route_to(used.peer);
-        return answer && !answer->hops.empty() && answer->hops.front().link_index != used.through;
+        gone = answer && !answer->hops.empty() && answer->hops.front().link_index != used.through;
     }
-    if (other->index == used.bound) return false;
-    bool leads = false;
-    auto look = [&](const route& one) {
-        if (one.kind != route::unicast || !one.destination.contains(used.peer)) return;
-        for (const hop& next : one.hops) leads = leads || next.link_index == used.bound;
-    };
-    return !_netlink.each_route(used.peer.family(), route::main_table, look) && !leads;
+    return gone && find_underlay(used.peer).ok();
 }
 
 bool routes::needs_privilege() const {

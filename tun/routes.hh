@@ -101,7 +101,7 @@ class routes {
     // The connection cannot go on this way, and another one would have a way: its address is this
     // machine's no longer, its interface leads to the peer no longer, or, when it is bound to none,
     // it would leave by another one now. False when there is no other way either: this one may come
-    // back. Asks the kernel; needs no privilege.
+    // back. Reads the routing table, once more before it says yes; needs no privilege.
     bool lost(const way&);
 
     // keep_outside() may have to change routes, which needs CAP_NET_ADMIN: some interface of this
@@ -119,6 +119,8 @@ class routes {
     std::vector<cidr> wanted() const;
     failure add(const cidr&);
     failure remove(const cidr&);
+    // Some route of the main table leads to `peer` by this interface.
+    bool leads(const ip_address& peer, int link_index);
     // The best route to `server` in the main table that is not the device's.
     outcome<hop> beneath(const ip_address& server);
 

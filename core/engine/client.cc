@@ -31,6 +31,7 @@ int run_client(const client_settings& s) {
         options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
         shared.udp_superframes = tunnel.udp_superframes();
         shared.tunnel = &tunnel;
+        shared.ways = std::make_unique<session_ways>(s.workers);
         log.line(fmt::format("client: {}", tunnel.describe()));
     }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
@@ -73,8 +74,11 @@ int run_client(const client_settings& s) {
         boss.watched = tunnel.monitor().number();
         boss.on_watched = [&] {
             if (!tunnel.monitor().drain()) return;
+            const std::vector<std::uint64_t> lost = shared.ways->lost(tunnel);
             for (auto& w : boss.workers())
-                w->post([&](worker& self) { clients[self.index()]->way_changed(); });
+                w->post([&clients, number = lost[w->index()]](worker& self) {
+                    clients[self.index()]->way_changed(number);
+                });
         };
     }
     int status = boss.run();

@@ -17,11 +17,6 @@ namespace {
 // Frames of the TUN on their way to one worker: each may be a superframe of 64 KiB. What is more is
 // dropped, and the host sends it again.
 constexpr std::uint32_t most_handed_over = 64;
-}  // namespace
-
-namespace {
-// How long after a change of routes they are looked at: what one event changes comes in a burst.
-inline constexpr ring::microseconds_t way_settles = 500 * ring::millisecond;
 // An attempt older than this when routes have changed is made anew.
 inline constexpr ring::microseconds_t dial_patience = ring::second;
 }  // namespace
@@ -47,6 +42,23 @@ std::string client_shared::prepare() {
     transport.fingerprint = settings->fingerprint;
     transport.guess_key_exchange = true;
     return {};
+}
+
+void session_ways::set(std::size_t worker, std::uint64_t session, const tun::way& way) {
+    std::lock_guard held(_lock);
+    _ways[worker] = {session, way};
+}
+
+std::vector<std::uint64_t> session_ways::lost(tun_device& tunnel) {
+    std::vector<entry> taken;
+    {
+        std::lock_guard held(_lock);
+        taken = _ways;
+    }
+    std::vector<std::uint64_t> numbers;
+    for (const entry& one : taken)
+        numbers.push_back(one.session != 0 && tunnel.lost(one.way) ? one.session : 0);
+    return numbers;
 }
 
 std::string open_entry(entry& e) {
@@ -132,7 +144,6 @@ void client_worker::leave() noexcept {
     _leaving = true;
     _retry.disarm();
     _waiting_timer.disarm();
-    _way_timer.disarm();
     _dial.cancel();
     for (auto& g : _gates) g->door.stop();
     for (auto& g : _datagram_gates) g->door.stop();
@@ -181,7 +192,10 @@ void client_worker::on_dialled(relay::dial&) noexcept {
     }
     if (descriptor < 0) return failed(_dial.text());
     _reached = _dial.peer();
-    if (_shared.tunnel != nullptr) _way = _shared.tunnel->way_of(descriptor);
+    ++_session_number;
+    if (_shared.tunnel != nullptr)
+        if (auto way = _shared.tunnel->way_of(descriptor))
+            _shared.ways->set(_worker.index(), _session_number, *way);
     std::array<std::byte, 16> nonce;
     crypto::fill_random(nonce);
     http::upgrade_request request = http::build_request(_shared.url, _shared.headers, nonce);
@@ -237,16 +251,12 @@ void client_worker::retry_now() noexcept {
     connect();
 }
 
-void client_worker::way_changed() noexcept {
-    if (!_leaving && !_way_timer.armed())
-        _worker.timers().arm(_way_timer, _worker.now() + way_settles);
-}
-
-void client_worker::on_way_changed(ring::microseconds_t now) noexcept {
+void client_worker::way_changed(std::uint64_t lost) noexcept {
+    if (_leaving) return;
     if (_session != nullptr) {
-        if (_way && _shared.tunnel->lost(*_way))
+        if (lost == _session_number)
             _session->end("the way to the server is gone from this machine");
-    } else if (_dial.pending() && now - _dialled_since > dial_patience) {
+    } else if (_dial.pending() && _worker.now() - _dialled_since > dial_patience) {
         _dial.cancel();
         connect();
     } else {

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,7 +32,27 @@ struct entry {
 // Binds the local port; an error text for a person, or empty.
 std::string open_entry(entry&);
 
-// What all workers of a client share; read-only after prepare() but for the atomics.
+// Which way each worker's session took, where there is a TUN: told by the workers at a connect,
+// asked by the main thread after a change of routes. Asking the kernel may take long, so no worker
+// does it.
+class session_ways {
+  public:
+    explicit session_ways(std::size_t workers) : _ways(workers) {}
+    // Of this worker's session with this number; any thread.
+    void set(std::size_t worker, std::uint64_t session, const tun::way&);
+    // By worker, the number of a session whose way is lost, or 0.
+    std::vector<std::uint64_t> lost(tun_device&);
+
+  private:
+    struct entry {
+        std::uint64_t session = 0;
+        tun::way way;
+    };
+    std::mutex _lock;
+    std::vector<entry> _ways;
+};
+
+// What all workers of a client share; read-only after prepare() but for the atomics and the ways.
 struct client_shared {
     const client_settings* settings = nullptr;
     logger* log = nullptr;
@@ -42,6 +63,7 @@ struct client_shared {
     std::function<void(int)> finish;
     relay::socket_hook prepare_socket;  // keeps the session's socket out of the tunnel
     tun_device* tunnel = nullptr;
+    std::unique_ptr<session_ways> ways;                  // with `tunnel`
     bool udp_superframes = false;                        // of the TUN device
     std::atomic<std::uint32_t> flow_numbers{0};          // of flows of the TUN
     std::deque<std::atomic<std::uint32_t>> proxy_flows;  // the same for each remote
@@ -60,9 +82,9 @@ class client_worker final : public resident, public client_session_owner {
     void connect() noexcept;
     // SIGHUP: does not wait for the rest of the back-off.
     void retry_now() noexcept;
-    // Links, addresses or routes changed: a session whose way is lost ends and is made anew, one
-    // that is waited for is tried at once. Not for each change of a burst.
-    void way_changed() noexcept;
+    // Links, addresses or routes changed; `lost`: the number of the session whose way is lost, or
+    // 0. That one ends and is made anew; one that is waited for is tried at once.
+    void way_changed(std::uint64_t lost) noexcept;
     // The first worker: takes the listening sockets.
     void listen(const std::vector<entry>&);
     // Starts a flow for an accepted connection (dealt to this worker), or gives it back when the
@@ -113,7 +135,6 @@ class client_worker final : public resident, public client_session_owner {
     // `session`: how long it was up, 0 when it never was.
     void failed(std::string_view error, ring::microseconds_t session = 0) noexcept;
     void on_retry(ring::microseconds_t) noexcept;
-    void on_way_changed(ring::microseconds_t) noexcept;
     void on_waiting_expired(ring::microseconds_t) noexcept;
     void on_accepted(int descriptor, std::size_t entry_index) noexcept;
     client_worker* next_live() noexcept;
@@ -126,11 +147,10 @@ class client_worker final : public resident, public client_session_owner {
     relay::member_dial<&client_worker::on_dialled> _dial{this};
     ring::member_timer<&client_worker::on_retry> _retry{this};
     ring::member_timer<&client_worker::on_waiting_expired> _waiting_timer{this};
-    ring::member_timer<&client_worker::on_way_changed> _way_timer{this};
     backoff _backoff;
     client_session* _session = nullptr;
     ring::microseconds_t _connect_deadline = 0, _ready_since = 0, _dialled_since = 0;
-    std::optional<tun::way> _way;             // of the session, where there is a TUN
+    std::uint64_t _session_number = 0;
     std::optional<relay::endpoint> _reached;  // where the last session was
     bool _by_memory = false;                  // this dial is to _reached
     std::deque<waiting> _waiting;

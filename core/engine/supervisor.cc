@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <future>
@@ -90,12 +91,29 @@ void supervisor::report() {
     }
 }
 
+bool supervisor::wait_for_signal() {
+    ring::microseconds_t now = ring::monotonic_now();
+    if (_watch_due != 0 && now >= _watch_due) {
+        _watch_due = 0;
+        on_watched();
+        _watch_took = ring::monotonic_now() - now;
+    }
+    // While its time has not come, what is watched keeps its events to itself.
+    pollfd waits[3] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}, {watched, POLLIN, 0}};
+    int timeout_ms = -1;
+    if (_watch_due != 0) {
+        waits[2].fd = -1;
+        timeout_ms = static_cast<int>((_watch_due - now) / ring::millisecond) + 1;
+    }
+    if (poll(waits, 3, timeout_ms) < 0) return false;
+    if (waits[2].revents != 0)
+        _watch_due = ring::monotonic_now() + std::max(watch_pause, 10 * _watch_took);
+    return waits[0].revents != 0;
+}
+
 int supervisor::run() {
     while (_status.load() < 0) {
-        pollfd waits[3] = {{_signals, POLLIN, 0}, {_wake, POLLIN, 0}, {watched, POLLIN, 0}};
-        if (poll(waits, 3, -1) < 0 && errno != EINTR) break;
-        if (waits[2].revents != 0) on_watched();
-        if (waits[0].revents == 0) continue;
+        if (!wait_for_signal()) continue;
         signalfd_siginfo info;
         if (::read(_signals, &info, sizeof info) != sizeof info) continue;
         switch (info.ssi_signo) {

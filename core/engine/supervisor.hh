@@ -39,9 +39,11 @@ class supervisor {
     std::function<void(worker&, std::string& report)> describe;
     // SIGHUP.
     std::function<void()> hang_up;
-    // Called when the descriptor is readable; -1: none.
+    // Called some time after the descriptor became readable; -1: none. What one event changes comes
+    // in a burst, so the call waits for `watch_pause`, and ten times as long as the last call took.
     int watched = -1;
     std::function<void()> on_watched;
+    ring::microseconds_t watch_pause = 500 * ring::millisecond;
 
     // Waits for SIGINT, SIGTERM (stop, 0), SIGHUP, SIGUSR2, or finish(). Then stops and joins the
     // workers.
@@ -49,12 +51,16 @@ class supervisor {
 
   private:
     void report();
+    // Waits for a signal, finish(), or the time to look at what is watched.
+    bool wait_for_signal();
 
     logger& _log;
     std::vector<std::unique_ptr<worker>> _workers;
     std::optional<std::vector<unsigned>> _kept;
     int _signals = -1;
     int _wake = -1;
+    ring::microseconds_t _watch_due = 0;   // 0: nothing has come
+    ring::microseconds_t _watch_took = 0;  // of the last call
     std::atomic<int> _status{-1};
 };
 

@@ -96,6 +96,7 @@ TEST_CASE("a watched descriptor is told of while the supervisor waits", "[tsan]"
     REQUIRE(pipe(ends) == 0);
     int told = 0;
     boss.watched = ends[0];
+    boss.watch_pause = ring::millisecond;
     boss.on_watched = [&] {
         char byte = 0;
         REQUIRE(read(ends[0], &byte, 1) == 1);
