@@ -1,5 +1,6 @@
 """What strangers, crowds and readers that never read can cost: channels, memory, descriptors, each within its bound."""
 
+import contextlib
 import os
 import resource
 import socket
@@ -12,7 +13,6 @@ from harness import Failed, test
 from test_load import swallow, tunnel
 
 MIB = 1 << 20
-SOCKET_POOL, SESSION_POOL = 128 * 256 << 10, 128 * (256 + 272) << 10  # receive buffers of a worker, if all are touched
 
 
 def never_read(t, mode):
@@ -146,7 +146,7 @@ def descriptor_limit(t):
     t.wait(lambda: sink.descriptors() >= 1000, 20, lambda: f"{sink.descriptors()} connections at the destination")
 
 
-BEFORE_LOGIN = 1024  # connections
+BEFORE_LOGIN, EARLY = 1024, 64 * 1024  # connections; bytes that each may make the server keep
 
 
 @test("L.slow_handshakes_do_not_crowd_out", seconds=90)
@@ -174,7 +174,7 @@ def crowd(t):
                             ("last", last - sum(alive[-last:]), last - sum(stays ** n for n in range(last)))):
         t.check(want / 2 < got < want * 2, f"of the {name} connections {got} {'stayed' if name == 'first' else 'went'}; {want:.0f} by chance")
     grown = (server.pss() - before) / MIB
-    t.check(t.sanitized or grown < 160, f"half-open connections cost {grown:.0f} MiB")
+    t.check(t.sanitized or grown < BEFORE_LOGIN * EARLY / MIB, f"half-open connections cost {grown:.0f} MiB")
     t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "u:p"), connected=False).wait_line("Connected", 45 * t.patience)
     t.load(port, "both", "--bytes", MIB, ok=1)
     t.note(f"{count} half-open connections: {grown:+.0f} MiB, {evicted} evicted")
@@ -190,9 +190,6 @@ def over(s):
     except OSError:
         pass
     return True
-
-
-EARLY = 64 * 1024  # bytes that a connection may make the server keep before its login
 
 
 @test("L.too_much_before_login")
@@ -221,14 +218,45 @@ def begin(t, server, kind):
     s = t.connect(server.port)
     if kind == "native":
         s.sendall(b"SSH-2.0-Probe\r\n")
-        harness.receive_exactly(s, 8)
     elif kind == "head":
         s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
     else:
         s.sendall(wire.upgrade_request())
-        wire.read_head(s)
+        s.recv(65536)  # the 101 and what is behind it
         s.sendall(wire.frame(b"SSH-chisel-v3-client\r\n"))
     return s
+
+
+@test("L.unread_answers_before_login")
+def unread_answers(t):
+    """A thousand strangers who ask and ask and read no answer take neither memory nor what those need who have logged in."""
+    count = 200 if t.sanitized else 1000
+    t.kernel_buffers(16384)
+    server, sink, port = t.server("--auth", "u:p"), t.destination(), t.port()
+    t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "u:p"))
+    t.load(port, "both", "--bytes", 8 * MIB, "--connections", 8, ok=8)
+    before, strangers = server.pss(), []
+    for _ in range(count):
+        s = socket.socket()
+        t.sockets.append(s)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        s.connect(("127.0.0.1", server.port))
+        s.setblocking(False)
+        strangers.append(s)
+    requests, sent, rounds = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 400, 1, 0
+    while sent and rounds < 200:  # until no kernel takes any more
+        sent, rounds = 0, rounds + 1
+        for s in strangers:
+            with contextlib.suppress(OSError):
+                sent += s.send(requests)
+    t.load(port, "both", "--bytes", MIB, ok=1)
+    t.client(server.port, flags=("--auth", "u:p"), name="burin-client-late")
+    t.wait(lambda: harness.quiet(server), 20, "the server comes to rest")
+    text = report.report(server, 30 * t.patience)
+    grown = server.pss() - before
+    t.note(f"{grown / count / 1024:.1f} KiB each after {rounds} rounds")
+    t.equal(report.total(text, report.IN_USE["arenas"]), 0, "arenas that strangers hold")
+    t.check(t.sanitized or grown < count * (EARLY + 4096), f"each costs {grown / count / 1024:.1f} KiB")
 
 
 @test("L.memory_before_login")
