@@ -62,7 +62,7 @@ class tun_uplink {
     // A host's ICMP error about a segment of a flow that this queue does not have: the kernel deals
     // such messages by their addresses alone, so another queue of the device may have it. At most
     // 100 a second.
-    virtual void on_stray_error(const tun::icmp_report&) noexcept = 0;
+    virtual void on_stray_error(const tun::icmp_report&) noexcept {}
     // The device is gone or broken, `error` is an errno; nothing is read any more.
     virtual void on_device_lost(int error) noexcept = 0;
     // After stop(): nothing is pending.

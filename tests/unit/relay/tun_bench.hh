@@ -148,6 +148,8 @@ struct tun_bench : tunnel, tun_uplink {
         go();
         return {&h, std::make_unique<program>(far, stream)};
     }
+    // Where hosts send to.
+    int device() const { return _pair[1]; }
     void raw_frame(bytes_view frame) {
         REQUIRE(::send(_pair[1], frame.data(), frame.size(), MSG_DONTWAIT) ==
                 static_cast<ssize_t>(frame.size()));
