@@ -37,7 +37,8 @@ bool parse_options(bytes_view bytes, tcp_options& out) noexcept {
         } else if (kind == tcp_option_sack_permitted && length == 2) {
             out.sack_permitted = true;
         } else if (kind == option_sack && length >= 10 && length % 8 == 2) {
-            out.sack = {at + 2, length - 2};
+            out.sack = at + 2;
+            out.sack_bytes = static_cast<std::uint8_t>(length - 2);
         } else if (kind == tcp_option_timestamps && length == 10) {
             out.has_timestamps = true;
             out.timestamp = load_u32(at + 2);

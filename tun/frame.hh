@@ -65,10 +65,13 @@ struct tcp_options {
     std::uint16_t mss = 0;          // 0: absent
     std::int8_t window_shift = -1;  // -1: absent; capped at 14 (RFC 7323 section 2.3)
     bool sack_permitted = false;    // RFC 2018
+    std::uint8_t sack_bytes = 0;    // 0: no SACK option
     bool has_timestamps = false;    // RFC 7323 section 3; read, not answered (see tcp.hh)
     std::uint32_t timestamp = 0;
     std::uint32_t timestamp_echo = 0;
-    bytes_view sack;  // the blocks of a SACK option as they lie in the frame (read_sack())
+    const std::byte* sack = nullptr;  // its blocks, as they lie in the frame (read_sack())
+
+    bytes_view sack_blocks() const noexcept { return {sack, sack_bytes}; }
 };
 
 // What came of a frame. The first five are right frames that have their own consumers; everything

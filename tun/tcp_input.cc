@@ -166,7 +166,7 @@ bool tcp_flow::on_ack(const parsed_frame& frame, time_us now) noexcept {
     const std::uint32_t old_window = _peer_window;
     on_window(frame, now);
     if (_ecn && frame.has(tcp_ece)) on_congestion_report(frame.ack);
-    if (frame.ack > _una || (_sack_permitted && !frame.options.sack.empty())) {
+    if (frame.ack > _una || (_sack_permitted && frame.options.sack_bytes > 0)) {
         on_news(frame, now);
     } else if (!_sack_permitted && frame.ack == _una && in_flight() > 0 && frame.length() == 0 &&
                _peer_window == old_window) {

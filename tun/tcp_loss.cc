@@ -25,7 +25,7 @@ void tcp_flow::on_news(const parsed_frame& frame, time_us now) noexcept {
         _una = frame.ack;
         _retries = 0;
     }
-    if (_sack_permitted && !frame.options.sack.empty()) take_sack(frame, news);
+    if (_sack_permitted && frame.options.sack_bytes > 0) take_sack(frame, news);
     if (_timing && (_una >= _timed_end || (news.original && news.original_start < _timed_end &&
                                            news.original_end >= _timed_end))) {
         _timing = false;
@@ -67,7 +67,7 @@ void tcp_flow::on_news(const parsed_frame& frame, time_us now) noexcept {
 
 void tcp_flow::take_sack(const parsed_frame& frame, tcp_delivery& news) noexcept {
     std::array<sack_block, most_sack_blocks> blocks;
-    const std::size_t count = read_sack(frame.options.sack, blocks);
+    const std::size_t count = read_sack(frame.options.sack_blocks(), blocks);
     for (std::size_t i = 0; i < count; ++i) {
         const sack_block& block = blocks[i];
         if (block.end <= block.start || block.end > _next) {

@@ -15,7 +15,7 @@ constexpr std::uint32_t least_probe_delay_us = 10'000;
 }  // namespace
 
 time_us tcp_flow::deadline() const noexcept {
-    return std::min({_retransmit_at, _loss_at, _compact_at, _idle_at});
+    return std::min(std::min(_retransmit_at, _loss_at), std::min(_compact_at, _idle_at));
 }
 
 void tcp_flow::schedule() noexcept {

@@ -49,6 +49,8 @@ class gateway final : private burin::tun::tcp_events {
     std::uint64_t deadline() const { return _armed; }
     // The whole stream came, was checked and was taken; the whole other one was acknowledged.
     bool transferred() const;
+    // The same, but for what the far side has yet to take.
+    bool exchanged() const { return _delivered == _set.receive_total && _acked == _set.send_total; }
     bool closed() const { return _closed; }
     bool was_closed(burin::tun::tcp_close reason) const { return _closed && _reason == reason; }
     bool is_quiet() const;  // over, or in TIME_WAIT

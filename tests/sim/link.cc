@@ -4,12 +4,17 @@
 
 namespace sim {
 
-bool link::is_lost(random& r) {
-    if (_set.bursts > 0) _bad = _bad ? !r.chance(_set.burst_ends) : r.chance(_set.bursts);
+bool link::is_lost(std::uint64_t now, random& r) {
+    if (_bad) {
+        _bad = !r.chance(_set.burst_ends) && now - _bad_since < longest_burst;
+    } else if (r.chance(_set.bursts)) {
+        _bad = true;
+        _bad_since = now;
+    }
     return r.chance(_bad ? _set.burst_loss : _set.loss);
 }
 
-std::vector<link::arrival> link::carry(bytes frame, random& r) {
+std::vector<link::arrival> link::carry(bytes frame, std::uint64_t now, random& r) {
     std::vector<bytes> frames;
     if (r.chance(_set.cuts)) {
         frames = cut_superframe(frame);
@@ -18,7 +23,7 @@ std::vector<link::arrival> link::carry(bytes frame, random& r) {
     }
     std::vector<arrival> out;
     for (bytes& one : frames) {
-        if (is_lost(r)) continue;
+        if (is_lost(now, r)) continue;
         const unsigned copies = r.chance(_set.duplicates) ? 2 : 1;
         for (unsigned i = 0; i < copies; ++i) {
             bytes copy = one;

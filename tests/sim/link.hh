@@ -34,13 +34,17 @@ class link {
         bytes frame;
     };
     // What comes of a frame, in the order of sending.
-    std::vector<arrival> carry(bytes frame, random& r);
+    std::vector<arrival> carry(bytes frame, std::uint64_t now, random& r);
 
   private:
-    bool is_lost(random& r);
+    // A bad time is over after this, however few frames went by: else a host with one frame a
+    // minute would meet the same one for an hour.
+    static constexpr std::uint64_t longest_burst = 2'000'000;
+    bool is_lost(std::uint64_t now, random& r);
 
     link_settings _set;
     bool _bad = false;
+    std::uint64_t _bad_since = 0;
 };
 
 }  // namespace sim

@@ -117,7 +117,7 @@ void world::poll(happening what, std::uint64_t usual, bool moved) {
 void world::send_over_link(bytes frame, happening where) {
     if (_dark) return;
     const bool up = where == happening::frame_to_gateway;
-    for (link::arrival& one : _links[up ? 0 : 1].carry(std::move(frame), _random)) {
+    for (link::arrival& one : _links[up ? 0 : 1].carry(std::move(frame), _now, _random)) {
         add(one.after, where, std::move(one.frame));
     }
 }
@@ -257,6 +257,7 @@ bool world::is_over() const {
         case ending::host_vanishes: return _gateway.closed();
         default: break;
     }
+    if (_gateway.closed() && !_gateway.exchanged()) return true;  // too early
     if (!_gateway.closed() || !_gateway.transferred()) return false;
     return _host.is_done() || _host.was_reset();
 }
@@ -274,6 +275,7 @@ void world::conclude() {
         _gateway.was_closed(tcp_close::finished) || _gateway.was_closed(tcp_close::reset_by_host);
     if (_scenario.end == ending::tunnel_aborts) right = true;
     if (_scenario.end == ending::host_vanishes) right = _gateway.was_closed(tcp_close::timed_out);
+    if (_scenario.end != ending::host_vanishes) right = right && _gateway.exchanged();
     if (!right) throw std::runtime_error("closed for the wrong reason");
 }
 

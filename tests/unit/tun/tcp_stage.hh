@@ -24,14 +24,14 @@ struct said {
     std::vector<std::pair<std::uint32_t, std::uint32_t>> sack = {};  // counted like ack
 };
 
-struct stage final : tcp_events {
+struct stage : tcp_events {
     explicit stage(const tcp_settings& settings = {}) : context(*this, settings) {
         key.source = flow_address::v4(0x0a090002);
         key.destination = flow_address::v4(0xc0000207);
         key.source_port = 40000;
         key.destination_port = 443;
     }
-    ~stage() { flow.reset(); }
+    virtual ~stage() { flow.reset(); }
 
     struct host {
         std::uint8_t flags = tcp_ack;
@@ -111,12 +111,13 @@ struct stage final : tcp_events {
         parse_frame(whole, s.head);
         s.data = std::string(as_text(s.head.payload));
         std::array<sack_block, most_sack_blocks> blocks;
-        const std::size_t count = read_sack(s.head.options.sack, blocks);
+        const std::size_t count = read_sack(s.head.options.sack_blocks(), blocks);
         for (std::size_t i = 0; i < count; ++i) {
             s.sack.emplace_back(static_cast<std::uint32_t>(blocks[i].start - host_first),
                                 static_cast<std::uint32_t>(blocks[i].end - host_first));
         }
-        s.head.payload = s.head.options.sack = {};
+        s.head.payload = {};
+        s.head.options.sack = nullptr;
         if (s.head.has(tcp_syn)) our_first = s.head.seq;
         s.seq = static_cast<std::uint32_t>(s.head.seq - our_first);
         s.ack = static_cast<std::uint32_t>(s.head.ack - host_first);
