@@ -1,6 +1,8 @@
 // What a TUN queue does with everything that is not IPv4 TCP: IPv6, fragments, ICMP.
 #include "core/relay/tun_icmp.hh"
 
+#include <random>
+
 #include "tests/unit/relay/tun_bench.hh"
 #include "tests/unit/tun/packets.hh"
 
@@ -244,6 +246,51 @@ TEST_CASE("what is said about another queue's flow is passed on, within reason")
     CHECK(b.queue->counters().too_big_heard == 1);
     h->rst();
     b.check_nothing_left();
+}
+
+TEST_CASE("IPv6, ICMP and fragments of any shape do no harm") {
+    tun_bench b;
+    auto [h, destination] = b.open(4000, 1, true);
+    const unsigned seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    for (int round = 0; round < 600; ++round) {
+        const ends& e = random() % 4 == 0 ? lan4 : lan6;
+        const ends back = e.back();
+        const octets data = filler(random() % 2000, random());
+        const octets segment =
+            tcp(e, 4000, 80, h->seq + random() % 3000, h->ack, random() & 0xfb, data);  // no reset
+        octets packet;
+        switch (random() % 6) {
+            case 0: packet = ip(e, 6, segment); break;
+            case 1:
+                packet = ip(e, 60, extension(random() % 64, {}, 8 * (1 + random() % 4)) + segment);
+                break;
+            case 2: packet = ip(e, icmp_protocol(e), echo_request(e, data)); break;
+            case 3:
+                packet = ip(e, icmp_protocol(e),
+                            icmp(e, random() % 13, random() % 16, random() % 3000,
+                                 ip(back, 6, tcp(back, 80, 4000, h->ack + random() % 3, 0, 0x10))));
+                break;
+            case 4:
+                packet = fragment(e, random() % 2 ? 6 : icmp_protocol(e), filler(random() % 1400),
+                                  8 * (random() % 400), random() % 3 != 0, random() % 4);
+                break;
+            default: packet = ip(e, random() % 256, data);
+        }
+        byte_vector f = frame(packet, random() % 3);
+        if (random() % 3 == 0)
+            for (int i = 0; i < 3; ++i) f[random() % f.size()] = static_cast<std::byte>(random());
+        if (random() % 6 == 0) f.resize(1 + random() % f.size());
+        b.raw_frame(f);
+        if (round % 8 == 0) b.go();
+    }
+    b.go_quiet();
+    CHECK(b.lost == 0);
+    CHECK(b.entry->failure == "");
+    CHECK(b.queue->fragments().datagrams() <= 64);
+    b.queue->stop();
+    b.go_until([&] { return b.stopped == 1; });
 }
 
 TEST_CASE("the report tells of ICMP and fragments") {
