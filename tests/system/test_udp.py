@@ -10,6 +10,7 @@ import time
 import test_tun
 from harness import Failed, test
 from test_tun import FAR, HOSTS, World
+from test_tun6 import FAMILY, FAR6, FARS, World6
 
 MAX = 9012
 UDP_SEGMENT = 103
@@ -24,7 +25,7 @@ class Echo:
     """A UDP destination: `answer` makes what goes back of what came; None: nothing does."""
 
     def __init__(self, t, port, host="127.0.0.1", answer=lambda data: data):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.socket.bind((host, port))
         self.answer, self.port = answer, port
@@ -45,8 +46,8 @@ class Echo:
             return  # the test is over
 
 
-def client_socket(t, port=None, host="127.0.0.1"):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def client_socket(t, port=None, host="127.0.0.1", family=socket.AF_INET):
+    s = socket.socket(family, socket.SOCK_DGRAM)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     if port:
         s.bind((host, port))
@@ -316,14 +317,14 @@ def flood(t):
 # -- behind the TUN ----------------------------------------------------------------------------------------------------
 
 
-def far_echo(t, w, port, **more):
+def far_echo(t, w, port, host=FAR, **more):
     with w.inside("cloud"):
-        return Echo(t, port, FAR, **more)
+        return Echo(t, port, host, **more)
 
 
-def near_socket(t, w, name):
+def near_socket(t, w, name, family=socket.AF_INET):
     with w.inside(name):
-        return client_socket(t)
+        return client_socket(t, family=family)
 
 
 def tun_report(client):
@@ -379,6 +380,25 @@ def dns_over_udp(t):
             t.equal(ask(t, s, (asked, 53), query, "a query"), b"answer to " + query, "what the host hears")
         t.equal(ask(t, s, (FAR, echo.port), b"other", "another port"), b"other", "another port is nobody's business")
     t.equal(len(resolver.received), 2 * len(HOSTS), "queries at the resolver")
+
+
+@test("U2.both_families_and_fragments", seconds=120)
+def families(t):
+    """What is larger than the device is cut on its way in by whoever sends it, and on its way out by us."""
+    w = World6(t)
+    w.server()
+    echoes = {4: far_echo(t, w, 7000), 6: far_echo(t, w, 7000, FAR6)}
+    client = w.client()
+    for name in HOSTS:
+        for version, echo in echoes.items():
+            s = near_socket(t, w, name, FAMILY[version])
+            for size in (0, 1, 1200, 1473, 4000, MAX):
+                data = t.random.randbytes(size)
+                where = f"{name}, IPv{version}: {size} bytes"
+                t.check(ask(t, s, (FARS[version], 7000), data, where) == data, where)
+    counters = tun_report(client)
+    t.equal((counters["flows"], counters["targets"]), (4, 2), str(counters))
+    t.check(int(re.findall(r"fragments: taken=\d+ reassembled=(\d+)", client.text())[-1]) >= 12, "put together on their way in")
 
 
 @test("U2.two_hundred_sources", seconds=120)

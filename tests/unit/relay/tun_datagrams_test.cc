@@ -144,6 +144,7 @@ struct tun_udp_bench : datagram_bench, tun_uplink {
     void on_datagrams_refused(std::string_view, std::string_view why) noexcept override {
         refused.emplace_back(why);
     }
+    void on_stray_error(const tun::icmp_report&) noexcept override {}
     void on_device_lost(int) noexcept override {}
     void on_stopped() noexcept override { ++stopped; }
 
