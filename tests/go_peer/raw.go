@@ -310,6 +310,10 @@ func (b *bridge) commands() {
 		b.lock.Lock()
 		t, frames, socket := b.current, b.frames, b.socket
 		b.lock.Unlock()
+		if t == nil && head[4] == 'M' {
+			b.eventJSON('M', messageShapes{})
+			continue
+		}
 		if t == nil {
 			continue // the connection went away under the script; it will read the E event
 		}

@@ -215,7 +215,8 @@ class Raw:
         self.command("C", data)
 
     def message_shapes(self):
-        """How the peer has put its packets into messages: "messages", "largest" (bytes), "most_packets" (in one)."""
+        """How the peer has put its packets into messages: "messages", "largest" (bytes), "most_packets" (in one). Whatever
+        was to be sent before has been sent then, or its connection is over."""
         self.shapes = None
         self.command("M")
         self.until(lambda: self.shapes, 10, "the shapes of the messages")
