@@ -70,56 +70,57 @@ class rtt_estimator {
     std::uint8_t _backoff = 0;
 };
 
-// RACK asks when a byte was sent. Bytes sent once left in order, so a handful of moments a round
-// trip apart by an eighth of it answer that: not exactly, but with bounds on both sides, of which
-// each question takes the one that makes no loss up. Times are microseconds, wrapping.
+// RACK asks when a byte was sent. Bytes sent once left in order, so a handful of spans of time,
+// each a part of a round trip long, answer that: not exactly, but with bounds on both sides, of
+// which each question takes the one that makes no loss up. Times are microseconds, wrapping.
 class send_times {
   public:
-    static constexpr std::size_t moments = 8;
+    static constexpr std::size_t spans = 6;
 
     // Bytes from `start` on leave at `now`; `grain_us` is how exact times have to be.
     void note(sequence start, std::uint32_t now, std::uint32_t grain_us) noexcept {
         _last_at = now;
-        if (_count > 0 && now - _moments[_count - 1].at <= grain_us) return;
-        if (_count == moments) {  // the two oldest become one
-            std::move(_moments.begin() + 2, _moments.end(), _moments.begin() + 1);
+        if (_count > 0 && now - _spans[_count - 1].from <= grain_us) {
+            _spans[_count - 1].until = now;
+            return;
+        }
+        if (_count == spans) {  // the two oldest become one
+            _spans[0].until = _spans[1].until;
+            std::move(_spans.begin() + 2, _spans.end(), _spans.begin() + 1);
             --_count;
         }
-        _moments[_count++] = {start, now};
+        _spans[_count++] = {start, now, now};
     }
     // Nothing is asked any more about bytes before `upto`.
     void forget_until(sequence upto) noexcept {
         std::size_t gone = 0;
-        while (gone + 1 < _count && _moments[gone + 1].start <= upto) ++gone;
+        while (gone + 1 < _count && _spans[gone + 1].start <= upto) ++gone;
         if (gone == 0) return;
-        std::move(_moments.begin() + static_cast<std::ptrdiff_t>(gone), _moments.begin() + _count,
-                  _moments.begin());
+        std::move(_spans.begin() + static_cast<std::ptrdiff_t>(gone), _spans.begin() + _count,
+                  _spans.begin());
         _count = static_cast<std::uint8_t>(_count - gone);
     }
-    // All is acknowledged.
-    void clear() noexcept { _count = 0; }
     // `byte` left at this time or later, respectively earlier.
     std::uint32_t earliest(sequence byte) const noexcept {
-        const std::size_t index = moment_of(byte);
-        return index < _count ? _moments[index].at : _last_at;
+        return _count > 0 ? span_of(byte).from : _last_at;
     }
     std::uint32_t latest(sequence byte) const noexcept {
-        const std::size_t index = moment_of(byte);
-        return index + 1 < _count ? _moments[index + 1].at : _last_at;
+        return _count > 0 ? span_of(byte).until : _last_at;
     }
 
   private:
-    struct moment {
+    struct span {
         sequence start;
-        std::uint32_t at = 0;
+        std::uint32_t from = 0;
+        std::uint32_t until = 0;
     };
-    std::size_t moment_of(sequence byte) const noexcept {
+    const span& span_of(sequence byte) const noexcept {
         std::size_t index = 0;
-        while (index + 1 < _count && _moments[index + 1].start <= byte) ++index;
-        return index;
+        while (index + 1 < _count && _spans[index + 1].start <= byte) ++index;
+        return _spans[index];
     }
 
-    std::array<moment, moments> _moments;
+    std::array<span, spans> _spans;
     std::uint32_t _last_at = 0;
     std::uint8_t _count = 0;
 };
@@ -187,13 +188,11 @@ class rack {
                  std::uint32_t window_us, std::uint32_t now,
                  std::uint32_t& wait_us) const noexcept {
         const std::uint32_t sent_at = range != nullptr ? range->sent_at : times.latest(end - 1);
-        bool before = false;
+        bool before = is_later(_sent_at, sent_at);
         if (range == nullptr && _original) {
             before = end <= _end;  // bytes sent once left in their order
-        } else if (range != nullptr && !_original && sent_at == _sent_at) {
-            before = end < _end;
-        } else {
-            before = is_later(_sent_at, sent_at);
+        } else if (range != nullptr && sent_at == _sent_at) {
+            before = _original || end < _end;  // a turn sends repairs first
         }
         if (!before) return false;
         if (window_us == 0) return true;

@@ -98,7 +98,7 @@ TEST_CASE("when the reordering window is over, the timer finds the loss") {
     s.from_host({.ack = 1001, .sack = {{2001, 4001}}});
     REQUIRE(s.repeats(10'001).empty());
     const time_us start = s.now;
-    s.wait_for_timer();
+    while (s.counts().fast_retransmits == 0 && s.now - start < second) s.wait_for_timer();
     REQUIRE(s.now - start <= 20 * millisecond);
     REQUIRE(s.now - start >= 4 * millisecond);
     REQUIRE(s.counts().fast_retransmits == 1);
@@ -108,31 +108,17 @@ TEST_CASE("when the reordering window is over, the timer finds the loss") {
 TEST_CASE("a repair that is lost too is found by what left after it, without a timeout") {
     sending s;
     s.from_host({.ack = 1001, .sack = {{2001, 10'001}}});
-    REQUIRE(s.repeats(10'001) == parts{{1001, 1000}});
-    // New data leaves meanwhile; its SACK a round trip later judges the repair.
     std::uint32_t newest = 10'001;
-    for (int i = 0; i < 3; ++i) {
-        s.now += 10 * millisecond;
-        s.from_host({.ack = 1001, .sack = {{2001, newest}}});
-        for (const said& one : s.turn()) {
-            if (!one.data.empty() && one.seq >= newest) {
-                newest = one.seq + static_cast<std::uint32_t>(one.data.size());
-            }
-        }
-        if (newest > 10'001) break;
-        s.from_host({.ack = 2001});
-        s.flow->send(still(s.bulk), s.now);
+    std::uint32_t repaired = 0;
+    for (const said& one : s.turn()) {
+        if (one.seq == 1001) repaired += static_cast<std::uint32_t>(one.data.size());
+        newest = std::max(newest, one.seq + static_cast<std::uint32_t>(one.data.size()));
     }
-    if (newest == 10'001) {
-        // Everything was delivered but the hole; the next data opens with its repair done.
-        REQUIRE(s.counts().timeouts == 0);
-        return;
-    }
+    REQUIRE(repaired == 1000);
+    REQUIRE(newest > 10'001);  // new data behind it
     s.now += 20 * millisecond;
     s.from_host({.ack = 1001, .sack = {{2001, newest}}});
-    const parts again = s.repeats(10'001);
-    REQUIRE_FALSE(again.empty());
-    REQUIRE(again.front() == std::pair(1001u, 1000u));
+    REQUIRE(s.repeats(10'001) == parts{{1001, 1000}});
     REQUIRE(s.counts().timeouts == 0);
     REQUIRE(s.counts().fast_retransmits == 1);  // one recovery, one reduction
 }
@@ -202,8 +188,10 @@ TEST_CASE("a tail probe prefers new data, and one that D-SACK answers costs no w
     s.flow->send(still(more), s.now);
     std::uint32_t last = 0;
     for (const said& one : s.turn()) last = one.seq + static_cast<std::uint32_t>(one.data.size());
-    s.wait_for_timer();
-    out = s.turn();
+    do {
+        s.wait_for_timer();
+        out = s.turn();
+    } while (out.empty());
     REQUIRE(out.size() == 1);
     REQUIRE(out[0].seq == last);
     REQUIRE(out[0].data.size() == 1000);
