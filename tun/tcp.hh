@@ -415,7 +415,7 @@ class tcp_flow {
     sequence _first;       // ISS
     flow_key _key;
 };
-// A fifth of it is the scoreboard's own ranges, RACK's times and CUBIC's curve: what it takes to
+// A third of it is the scoreboard's own ranges, RACK's times and CUBIC's curve: what it takes to
 // mend a loss without touching the allocator. Ten thousand idle flows are 7 MB.
 static_assert(sizeof(tcp_flow) <= 704);
 

@@ -434,10 +434,12 @@ void tun_queue::report(std::string& into, std::string_view name) const {
     tun::tcp_statistics tcp = const_cast<tun::tcp_context&>(_tcp).statistics();
     into += fmt::format(
         "{}: tcp: flows={} opened={} held={} segments-in={} acks-out={} retransmitted={} "
-        "timeouts={} fast-retransmits={} probes={} duplicates={} out-of-order={} resets-in={} "
+        "timeouts={} fast-retransmits={} tail-probes={} spurious={} probes={} keepalives={} "
+        "ecn={} duplicates={} out-of-order={} resets-in={} "
         "resets-out={} challenges={} bad-acks={}\n",
         name, _table.size(), in.flows, in.held, tcp.segments_in, tcp.acks_out,
-        tcp.retransmitted_bytes, tcp.timeouts, tcp.fast_retransmits, tcp.window_probes,
+        tcp.retransmitted_bytes, tcp.timeouts, tcp.fast_retransmits, tcp.tail_probes,
+        tcp.spurious_repairs, tcp.window_probes, tcp.keepalive_probes, tcp.ecn_reductions,
         tcp.duplicate_segments, tcp.out_of_order_segments, tcp.resets_in, tcp.resets_out,
         tcp.challenge_acks, tcp.bad_acks);
     const tun::icmp_counters& icmp = _icmp.counters();

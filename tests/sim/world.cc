@@ -18,8 +18,6 @@ constexpr std::uint64_t second = 1'000'000;
 // wait for keep-alives to tell.
 constexpr std::uint64_t longest_life = 4 * 3600 * second;
 constexpr std::uint64_t most_events = 3'000'000;
-// He may have talked himself into a corner; by then he has had all the harm he can do.
-constexpr std::uint64_t optimist_until = 220 * second;
 // An idle reader or source looks again twice as late each time, up to here.
 constexpr std::uint64_t longest_pause = 50'000;
 
@@ -56,6 +54,21 @@ link_settings intact(link_settings settings) {
     return settings;
 }
 
+// Our initial sequence numbers follow from a key, the flow and a clock of 4 us (RFC 6528): half of
+// the seeds begin at a time that makes them wrap within the transfer.
+std::uint64_t start_time(const scenario& s, random& r) {
+    burin::tun::flow_key flow;
+    flow.source = burin::tun::flow_address::v4(s.host.here.address);
+    flow.destination = burin::tun::flow_address::v4(s.host.there.address);
+    flow.source_port = s.host.here.port;
+    flow.destination_port = s.host.there.port;
+    const auto hash = static_cast<std::uint32_t>(keyed_hash(s.gate.tcp.isn_key, flow));
+    auto first = static_cast<std::uint32_t>(r.next());
+    if (r.coin()) first = 0xffffffff - static_cast<std::uint32_t>(r.between(0, 300'000));
+    constexpr std::uint64_t whole_turn = std::uint64_t{4} << 32;
+    return whole_turn + 4 * std::uint64_t{static_cast<std::uint32_t>(first - hash)};
+}
+
 class world {
   public:
     world(std::uint64_t seed, tracing trace)
@@ -65,7 +78,9 @@ class world {
           _gateway(_scenario.gate, _random.next()),
           _links{link(_scenario.link), link(intact(_scenario.link))},
           _mischief(_random.next()),
-          _tracing(trace) {}
+          _tracing(trace),
+          _now(start_time(_scenario, _random)),
+          _optimist_until(_now + 120 * second) {}
 
     run_result live();
 
@@ -89,7 +104,9 @@ class world {
     mischief _mischief;
     tracing _tracing;
     std::priority_queue<event> _events;
-    std::uint64_t _now = 100 * second;
+    std::uint64_t _now;
+    // He may have talked himself into a corner; by then he has had all the harm he can do.
+    std::uint64_t _optimist_until;
     std::uint64_t _order = 0;
     std::uint64_t _trace = 0xcbf29ce484222325;
     std::uint64_t _host_timer = never;
@@ -248,7 +265,7 @@ void world::end_by_force() {
 
 bool world::is_over() const {
     if (_scenario.host_is == conduct::optimist) {
-        return _gateway.closed() || _gateway.transferred() || _now > optimist_until;
+        return _gateway.closed() || _gateway.transferred() || _now > _optimist_until;
     }
     switch (_scenario.end) {
         // A reset that was lost is not repeated by a dead host.
