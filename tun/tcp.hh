@@ -291,7 +291,7 @@ class tcp_flow {
     void on_unacceptable(const parsed_frame& frame, time_us now) noexcept;
     bool complete_handshake(const parsed_frame& frame, time_us now) noexcept;
     bool on_ack(const parsed_frame& frame, time_us now) noexcept;
-    void on_window(const parsed_frame& frame, time_us now) noexcept;
+    void on_window_change(std::uint32_t window, time_us now) noexcept;
     void on_payload(const parsed_frame& frame, time_us now) noexcept;
     void on_payload_ahead(sequence seq, bytes_view bytes, std::uint16_t gso_size) noexcept;
     void note_duplicate(sequence start, sequence end) noexcept;

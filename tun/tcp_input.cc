@@ -164,7 +164,19 @@ bool tcp_flow::on_ack(const parsed_frame& frame, time_us now) noexcept {
     // Probes count only while nobody answers, and with a shut window nothing else is sent.
     if (in_flight() == 0 || _peer_window == 0) _retries = 0;
     const std::uint32_t old_window = _peer_window;
-    on_window(frame, now);
+    const std::uint32_t window = std::uint32_t{frame.window} << _send_shift;
+    // RFC 9293's SND.WL1 rule with two corrections. A new ACK always brings its window along: it
+    // may come on a retransmission with an old SEG.SEQ, and the old window on top of the new
+    // SND.UNA would be more than the host ever showed. And of two ACKs that differ in the window
+    // only, the larger window is the later one, unless it is shut: a Linux host out of memory does
+    // that. A host that takes window back (section 3.8.6: it should not) is not argued with: what
+    // lies beyond waits.
+    const bool newer = frame.ack > _una || frame.seq > _window_seq ||
+                       (frame.seq == _window_seq && (window > _peer_window || window == 0));
+    if (frame.ack >= _una && newer) {
+        _window_seq = frame.seq;
+        if (window != old_window) on_window_change(window, now);
+    }
     if (_ecn && frame.has(tcp_ece)) on_congestion_report(frame.ack);
     if (frame.ack > _una || (_sack_permitted && frame.options.sack_bytes > 0)) {
         on_news(frame, now);
@@ -177,22 +189,12 @@ bool tcp_flow::on_ack(const parsed_frame& frame, time_us now) noexcept {
     return _state != tcp_state::closed;
 }
 
-// RFC 9293's SND.WL1 rule with two corrections. A new ACK always brings its window along: it may
-// come on a retransmission with an old SEG.SEQ, and the old window on top of the new SND.UNA would
-// be more than the host ever showed. And of two ACKs that differ in the window only, the larger
-// window is the later one, unless it is shut: a Linux host out of memory does that. A host that
-// takes window back (section 3.8.6: it should not) is not argued with: what lies beyond waits.
-void tcp_flow::on_window(const parsed_frame& frame, time_us now) noexcept {
+void tcp_flow::on_window_change(std::uint32_t window, time_us now) noexcept {
     const std::uint32_t old_window = _peer_window;
-    const std::uint32_t window = std::uint32_t{frame.window} << _send_shift;
-    const bool newer = frame.ack > _una || frame.seq > _window_seq ||
-                       (frame.seq == _window_seq && (window > _peer_window || window == 0));
-    if (frame.ack < _una || !newer) return;
     _peer_window = window;
-    _max_peer_window = std::max(_max_peer_window, _peer_window);
-    _window_seq = frame.seq;
-    if (window == 0 && old_window > 0) _shut_at = now;
-    if (window <= old_window) return;
+    _max_peer_window = std::max(_max_peer_window, window);
+    if (window == 0) _shut_at = now;
+    if (window < old_window) return;
     if (in_flight() == 0 || old_window == 0) {  // the probing ends, and its back-off with it
         _retransmit_at = never_us;
         _rtt.end_backoff();

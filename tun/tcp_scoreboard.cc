@@ -150,10 +150,9 @@ void tcp_scoreboard::visit(sequence from, sequence upto, tcp_delivery& news) con
     if (from < upto) add_original(news, from, upto);
 }
 
-void tcp_scoreboard::acknowledge(sequence from, sequence upto, tcp_delivery& news,
-                                 scoreboard_pool& pool) noexcept {
+void tcp_scoreboard::take_off(sequence from, sequence upto, tcp_delivery& news,
+                              scoreboard_pool& pool) noexcept {
     visit(from, upto, news);
-    if (_count == 0) return;
     sent_range* all = list();
     const std::size_t gone = first_ending_after(upto);
     for (std::size_t i = 0; i < gone; ++i) count_out(all[i]);

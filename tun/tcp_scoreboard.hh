@@ -76,9 +76,16 @@ class tcp_scoreboard {
     std::uint32_t sacked_bytes() const noexcept { return _sacked; }
     std::uint32_t lost_bytes() const noexcept { return _lost; }
 
-    // Bytes from `from` to `upto` are acknowledged cumulatively and leave the board.
+    // Bytes from `from` to `upto` are acknowledged cumulatively and leave the board; `news` is
+    // empty before.
     void acknowledge(sequence from, sequence upto, tcp_delivery& news,
-                     scoreboard_pool& pool) noexcept;
+                     scoreboard_pool& pool) noexcept {
+        if (_count > 0) return take_off(from, upto, news, pool);
+        news.bytes = static_cast<std::uint32_t>(upto - from);
+        news.original = true;
+        news.original_start = from;
+        news.original_end = upto;
+    }
     // A SACK block within what is out. False: no room to remember it.
     bool sack(sequence start, sequence end, tcp_delivery& news, scoreboard_pool& pool) noexcept;
     // Asks `is_lost(start, end, range)` for each run of bytes before `upto` that are neither sacked
@@ -129,6 +136,7 @@ class tcp_scoreboard {
     std::size_t first_ending_after(sequence at) const noexcept;
     // Makes [range.start, range.end) this range, whatever it was. False: no room.
     bool put(const sent_range& range, scoreboard_pool& pool) noexcept;
+    void take_off(sequence from, sequence upto, tcp_delivery& news, scoreboard_pool& pool) noexcept;
     void visit(sequence from, sequence upto, tcp_delivery& news) const noexcept;
     void count_in(const sent_range& range) noexcept;
     void count_out(const sent_range& range) noexcept;
