@@ -21,6 +21,9 @@ constexpr std::size_t early_arena_bytes = 16 * 1024;
 // Go's SSH writer makes messages of at most this; many small packets share one (docs/wire.md
 // section 3.3).
 constexpr std::size_t go_message_bytes = 4096;
+// Answers to HTTP requests and pings that wait to be sent: a peer that lets more of them wait is
+// not read from until it has taken them.
+constexpr std::size_t most_raw_bytes = 16 * 1024;
 // WebSocket messages stay well below the 512 KiB that Go accepts (docs/wire.md section 3.1).
 constexpr std::size_t seal_bytes = 480 * 1024;
 
@@ -140,8 +143,8 @@ void link::keep_rest(std::byte* raw, std::byte* raw_end) noexcept {
         std::memmove(_run_end, raw, header);
     }
     _carry_run = payload;
-    // When blocks run short, none may wait for the rest of a packet: that needs another block, and a
-    // hundred sessions in the midst of theirs would hold them all.
+    // When blocks run short, none may wait for the rest of a packet: that needs another block, and
+    // a hundred sessions in the midst of theirs would hold them all.
     const bool scarce = _block && _block.group()->held() > _block.group()->count() / 2;
     if (_transport->authenticated() && !scarce) {
         _run_end = _run + payload + header;
@@ -378,20 +381,20 @@ void link::seal() noexcept {
 }
 
 void link::flush() noexcept {
-    if (_retired) return;
+    if (_closed) return;
     _flushing = true;
     if (_framing == framing::head && !_ended) read_heads();
+    bool starved = false;
     if (!_send.in_flight) {
         bool something = !_raw_out.empty() ||
                          (_transport != nullptr && _transport->control_pending()) ||
                          (_connection != nullptr && _connection->pending());
         if (something) {
             take_arena();
-            if (_arena != nullptr) {
+            starved = _arena == nullptr;  // woken when one comes back
+            if (!starved) {
                 seal();
                 arm_send();
-            } else {
-                _worker.wake(*this);  // every arena is in use: the next turn tries again
             }
         }
     }
@@ -401,11 +404,12 @@ void link::flush() noexcept {
         ring::buffer_group& group = _worker.relays().buffers;
         if (group.held() > group.count() / 2) _connection->own_queued();
     }
-    if (!_ended && !_close_after_send) arm_receive();
+    if (!_ended && !_close_after_send && _raw_out.size() < most_raw_bytes) arm_receive();
     _flushing = false;
     if (!_send.in_flight) {
         if (_close_after_send && _raw_out.empty()) end("");
-        if (_connection != nullptr && !_ended && _connection->pending()) _worker.wake(*this);
+        if (!starved && _connection != nullptr && !_ended && _connection->pending())
+            _worker.wake(*this);
     }
     if (_ended) {
         _said_last = true;
@@ -417,7 +421,7 @@ void link::take_arena() noexcept {
     if (_arena != nullptr) return;
     // A client chose whom it talks to, and its config may be long.
     if (logged_in() || _role == ssh::role::client) {
-        _arena = _worker.arenas().take();
+        _arena = _worker.take_arena(*this);
         _arena_bytes = seal_bytes;
     } else {
         _early_arena = std::make_unique<std::byte[]>(early_arena_bytes);
@@ -430,7 +434,7 @@ void link::give_arena_back() noexcept {
     if (_early_arena != nullptr)
         _early_arena.reset();
     else if (_arena != nullptr)
-        _worker.arenas().give_back(_arena);
+        _worker.give_back_arena(_arena);
     _arena = nullptr;
 }
 
@@ -498,11 +502,17 @@ void link::release() noexcept {
 }
 
 void link::retire() noexcept {
-    if (_retired || !_ended || !_said_last || _flows > 0) return;
+    if (_retired || !_ended || !_said_last) return;
     if (_receive.in_flight || _send.in_flight || _cancel.in_flight) return;
+    // The peer is told at once; flows whose destination still has to take something only need the
+    // memory.
+    if (!_closed) {
+        _closed = true;
+        _block.reset();
+        _worker.ring().close_quietly(_descriptor);
+    }
+    if (_flows > 0) return;
     _retired = true;
-    _block.reset();
-    _worker.ring().close_quietly(_descriptor);
     _worker.dispose(std::unique_ptr<disposable>(this));
 }
 

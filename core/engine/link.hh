@@ -183,6 +183,7 @@ class link : public turn_member,
 
     std::uint32_t _flows = 0;
     bool _ready = false, _ended = false, _said_last = false, _retired = false, _flushing = false;
+    bool _closed = false;  // the descriptor
     bool _receive_cancelled = false, _send_cancelled = false;
     bool _ping_waiting = false;
     ring::microseconds_t _ping_sent = 0;

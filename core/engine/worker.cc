@@ -178,7 +178,26 @@ void worker::wake(turn_member& m) noexcept {
     _woken_last = &m;
 }
 
+std::byte* worker::take_arena(turn_member& m) noexcept {
+    std::byte* arena = _arenas->take();
+    if (arena == nullptr && !m._starved) {
+        m._starved = true;
+        _starved.push_back(&m);
+    }
+    return arena;
+}
+
+void worker::give_back_arena(std::byte* arena) noexcept {
+    _arenas->give_back(arena);
+    for (turn_member* m : _starved) {
+        m->_starved = false;
+        wake(*m);
+    }
+    _starved.clear();
+}
+
 void worker::forget(turn_member& m) noexcept {
+    if (m._starved) std::erase(_starved, &m);
     if (!m._woken) return;
     turn_member** at = &_woken;
     turn_member* before = nullptr;

@@ -51,7 +51,7 @@ class turn_member {
   private:
     friend class worker;
     turn_member* _next_woken = nullptr;
-    bool _woken = false;
+    bool _woken = false, _starved = false;
     std::uint64_t _flushed_turn = 0;
 };
 
@@ -99,7 +99,10 @@ class worker {
     ring::buffer_group& session_buffers() noexcept { return *_session_buffers; }
     // For connections before login: small, so that strangers do not walk through the others.
     ring::buffer_group& early_buffers() noexcept { return *_early_buffers; }
-    ring::memory_pool& arenas() noexcept { return *_arenas; }
+    // Room for one send. nullptr: all are in use, and the member is woken when one comes back.
+    std::byte* take_arena(turn_member&) noexcept;
+    void give_back_arena(std::byte*) noexcept;
+    const ring::memory_pool& arenas() const noexcept { return *_arenas; }
     ring::budget& budget() noexcept { return *_budget; }
     ssh::piece_pool& pieces() noexcept { return *_pieces; }
     relay::context& relays() noexcept { return *_relays; }
@@ -150,6 +153,7 @@ class worker {
     std::uint64_t _mail_count = 0;
     turn_member* _woken = nullptr;
     turn_member* _woken_last = nullptr;
+    std::vector<turn_member*> _starved;  // of arenas
     relay::tun_queue* _tun = nullptr;
     std::vector<std::unique_ptr<disposable>> _disposed;
     std::set<resident*> _residents;

@@ -35,8 +35,8 @@ void tun_blocks::give_back(tun::payload_holder* gone) noexcept {
 }
 
 tun::payload_slice tun_blocks::slice(bytes_view bytes, const ring::buffer& block) noexcept {
-    // When blocks run short none may wait for a host's ACK: the session would have nothing to receive
-    // into.
+    // When blocks run short none may wait for a host's ACK: the session would have nothing to
+    // receive into.
     if (!block || block.group()->held() > block.group()->count() / 2)
         return tun::copy_payload(bytes);
     const bool same = _current != nullptr && _current->block.group() == block.group() &&

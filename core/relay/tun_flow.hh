@@ -97,10 +97,10 @@ class tun_flow final : public ssh::channel_end {
     ssh::channel* _channel = nullptr;
     tun_flow* _next = nullptr;  // in the queue's list of flows with something to do
     tun_flow** _back = nullptr;
-    std::uint32_t _share = 0;        // bytes of ours that this flow may fill
-    std::uint32_t _charged = 0;      // of them, taken from the budget
-    std::uint32_t _epoch_bytes = 0;  // delivered since _epoch_start
-    std::uint32_t _counted = 0;      // the queue's epoch in which this flow moved last
+    std::uint32_t _share = 0;         // bytes of ours that this flow may fill
+    std::uint32_t _charged = 0;       // of them, taken from the budget
+    std::uint32_t _epoch_bytes = 0;   // delivered since _epoch_start
+    std::uint32_t _counted = 0;       // the queue's epoch in which this flow moved last
     std::uint32_t _orphan_bytes = 0;  // unacknowledged when the orphan was last looked at
     std::uint32_t _index;
     std::uint32_t _number;

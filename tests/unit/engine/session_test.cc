@@ -55,7 +55,7 @@ struct house {
         return pair[1];
     }
 
-    engine::logger log;
+    engine::logger log{open("/dev/null", O_WRONLY | O_CLOEXEC)};
     engine::server_settings settings;
     crypto::host_key key = crypto::host_key::from_seed("house");
     ssh::login_policy policy;
@@ -68,7 +68,8 @@ class guest final : public ssh::transport_events {
   public:
     explicit guest(int descriptor) : _descriptor(descriptor) {
         const std::array<std::byte, 16> nonce{};
-        http::upgrade_request request = http::build_request(http::parse_url("127.0.0.1"), {}, nonce);
+        http::upgrade_request request =
+            http::build_request(http::parse_url("127.0.0.1"), {}, nonce);
         write(as_bytes(request.bytes));
         std::string head;
         while (!head.ends_with("\r\n\r\n")) {
@@ -298,7 +299,8 @@ TEST_CASE("a session that ends lets go of its connection at once", "[session]") 
     byte_vector wrong;
     ssh::build_eof(wrong, 77);
     g.say(wrong);
-    while (g.hear()) {}
+    while (g.hear()) {
+    }
     CHECK(g.ended);
     ::close(listener);
 }

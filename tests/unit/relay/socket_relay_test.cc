@@ -301,7 +301,8 @@ TEST_CASE("a flow that the peer refuses is reset", "[socket_relay]") {
         return near.error() != 0 || near.eof();
     });
     CHECK(near.error() == ECONNRESET);
-    CHECK(t.entry->refused == std::vector<std::string>{"ssh: rejected: connect failed (nobody there)"});
+    CHECK(t.entry->refused ==
+          std::vector<std::string>{"ssh: rejected: connect failed (nobody there)"});
     t.check_empty();
 }
 
