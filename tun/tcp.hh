@@ -27,6 +27,7 @@
 // belongs to the flow from send() to acked().
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -313,8 +314,11 @@ class tcp_flow {
     void on_loss(time_us now) noexcept;
     void on_timeout() noexcept;
     void on_repaired_for_nothing(std::uint32_t bytes) noexcept;
+    // Bytes thought to be in the network. What Reno's duplicates stand for may be on the board as
+    // lost by now, so the two do not simply add up.
     std::uint32_t pipe() const noexcept {
-        return in_flight() - _board.sacked_bytes() - _board.lost_bytes() - _reno.left_bytes();
+        const std::uint32_t out = in_flight() - _board.sacked_bytes() - _board.lost_bytes();
+        return out - std::min(out, _reno.left_bytes());
     }
 
     // tcp_output.cc

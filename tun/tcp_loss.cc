@@ -103,7 +103,7 @@ void tcp_flow::on_repaired_for_nothing(std::uint32_t bytes) noexcept {
 }
 
 void tcp_flow::on_duplicate_ack(time_us now) noexcept {
-    const bool enough = _reno.on_duplicate(_mss, pipe() + _reno.left_bytes());
+    const bool enough = _reno.on_duplicate(_mss, in_flight() - _board.lost_bytes());
     if (_phase == phase::normal) {
         // RFC 6582 section 3.2 step 1: duplicates that a timeout's repairs provoke start nothing;
         // until they are through, the phase is another one.

@@ -221,6 +221,37 @@ TEST_CASE("three duplicate ACKs send the first segment again") {
     REQUIRE(s.context.statistics().fast_retransmits == 1);
 }
 
+TEST_CASE("without SACK, duplicates keep the repairs of several holes going") {
+    stage s;
+    s.establish();
+    const std::string bulk(60'000, 'b');
+    s.flow->send(still(bulk), s.now);
+    s.turn();
+    // Of ten segments the first three are lost: seven duplicates, then one partial ACK a repair.
+    for (int i = 0; i < 7; ++i) s.from_host({});
+    auto out = s.turn();
+    REQUIRE(out.at(0).seq == 1);
+    s.now += millisecond;
+    s.from_host({.ack = 1001});
+    out = s.turn();
+    REQUIRE(out.at(0).seq == 1001);
+    std::uint32_t repaired = 1001 + static_cast<std::uint32_t>(out.at(0).data.size());
+    REQUIRE(repaired > 1001);
+    for (int i = 0; i < 3 && repaired < 3001; ++i) {
+        s.now += millisecond;
+        s.from_host({.ack = repaired});
+        out = s.turn();
+        REQUIRE(out.at(0).seq == repaired);
+        repaired += static_cast<std::uint32_t>(out.at(0).data.size());
+    }
+    REQUIRE(repaired >= 3001);
+    s.now += millisecond;
+    s.from_host({.ack = 10'001});
+    REQUIRE(s.context.statistics().fast_retransmits == 1);
+    REQUIRE(s.context.statistics().timeouts == 0);
+    REQUIRE_FALSE(s.turn().empty());
+}
+
 TEST_CASE("the retransmission timer doubles, goes back to the first byte, and gives up") {
     tcp_settings settings;
     settings.max_retries = 4;
