@@ -65,9 +65,9 @@ tests = {}
 
 
 def test(name, seconds=60, exclusive=False, long=False, slots=1):
-    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates or need nearly all the memory that the kernel has for TCP), `long`
-    ones only with --long. `slots`: how many ordinary tests it keeps as busy as; 0 for those that hardly do anything but wait
-    for a deadline of the program, which start at once, beside whatever runs."""
+    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates, or fill
+    what the kernel has for TCP), `long` ones only with --long. `slots`: how many ordinary tests it keeps as busy as; 0 for
+    those that hardly do anything but wait for a deadline of the program, which start at once, beside whatever runs."""
 
     def register(function):
         assert name not in tests, name
