@@ -266,7 +266,7 @@ def restarts(t):
     t.check(b"lost" not in echo.received, "what came without a session is dropped")
 
 
-@test("R5.busy_port", seconds=30)
+@test("R5.busy_port", seconds=60)
 def busy(t):
     sock = client_socket(t, t.port())
     port = sock.getsockname()[1]
