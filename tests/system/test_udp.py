@@ -451,9 +451,7 @@ def tun_superframes(t):
         t.equal(got, want, "forty datagrams there and back")
     t.equal(echo.received[-40:], want, "what the destination sees")
     counters = tun_report(client)
-    t.equal(counters["superframes-in"], 10, "superframes of the host")
-    # How many answers meet in a turn is the machine's affair; unit tests see them merged.
-    t.note(f"{counters['superframes-out']} superframes out of {counters['datagrams-out']} datagrams for the host")
+    t.check(counters["superframes-in"] == 10 and counters["superframes-out"] > 0, f"whole on both ways: {counters}")
     # Without superframes, as on Linux 6.1.
     client.kill()
     client = w.client(env={"BURIN_OLD_KERNEL": "1"}, name="burin-client-old")
