@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
@@ -338,7 +339,10 @@ void resolver::resolve(lookup& who, std::string_view host, std::uint16_t port) n
     ares_addrinfo_hints hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = ARES_AI_ENVHOSTS;  // CARES_HOSTS may name another file than /etc/hosts
+    // CARES_HOSTS may name another file than /etc/hosts; where it does not, c-ares 1.34 takes the
+    // flag for a reason to read neither.
+    const bool other_hosts = std::getenv("CARES_HOSTS") != nullptr;
+    hints.ai_flags = other_hosts ? ARES_AI_ENVHOSTS : 0;
     ++_depth;
     ares_getaddrinfo(asked.channel, query->host.c_str(), nullptr, &hints, on_answer, query);
     --_depth;
