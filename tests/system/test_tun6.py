@@ -7,6 +7,7 @@ The session itself stays on IPv4.
 """
 
 import os
+import re
 import select
 import socket
 import struct
@@ -35,7 +36,7 @@ class World6(World):
 
     def client(self, *flags, **more):
         process = super().client(*flags, **more)
-        self.t.wait(lambda: DEVICE in ip("-o", "link"), 10, "the device")
+        self.t.wait(lambda: re.search(rf" {DEVICE}: <[^>]*\bUP\b", ip("-o", "link")), 10, "the device, and that it is up")
         ip("-6", "addr", "add", "fd00:9::1/64", "dev", DEVICE, "nodad")
         ip("-6", "route", "add", "fd00:77::/64", "dev", DEVICE)
         return process
