@@ -240,6 +240,7 @@ class tcp_flow {
     std::uint32_t advertised() const noexcept;
     // Bytes of send() that the host has not acknowledged.
     std::uint32_t unacknowledged() const noexcept { return _queue.bytes(); }
+    std::uint32_t unsent() const noexcept { return _queue.unsent(); }  // of them
     std::uint32_t in_flight() const noexcept { return static_cast<std::uint32_t>(_next - _una); }
     // Bytes kept for the host's sake ahead of a gap.
     std::uint32_t reassembly_bytes() const noexcept { return _reassembly.bytes(); }

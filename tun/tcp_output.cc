@@ -14,6 +14,12 @@ namespace {
 constexpr std::uint32_t reserve_part = 8;
 constexpr std::uint32_t most_reserve = 16 * 1024;
 
+// On a path without loss the window grows until the host's ends it, and all that is out pins blocks
+// of the session: more of them than the processor's cache holds. So no more is out than a link of
+// 32 Gbit/s could hold in the smallest round trip seen, and on the shortest paths this.
+constexpr std::uint32_t always_in_flight = 1024 * 1024;
+constexpr std::uint64_t most_bytes_per_us = 4000;
+
 }  // namespace
 
 bool tcp_flow::flush(time_us now) noexcept {
@@ -40,8 +46,10 @@ bool tcp_flow::flush(time_us now) noexcept {
 std::uint32_t tcp_flow::congestion_room() const noexcept {
     const std::uint32_t window =
         _phase == phase::recovery ? _reduction.window() : _congestion.window();
+    const auto most = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+        most_bytes_per_us * _rtt.least_us(), always_in_flight, tcp_congestion::max_window));
     const std::uint32_t out = pipe();
-    return window > out ? window - out : 0;
+    return std::min(window, most) > out ? std::min(window, most) - out : 0;
 }
 
 std::uint32_t tcp_flow::peer_room() const noexcept {
@@ -108,6 +116,7 @@ bool tcp_flow::emit_repairs(time_us now, bool& more) noexcept {
 bool tcp_flow::emit_data(time_us now, bool& more) noexcept {
     if (in_flight() == 0 && now - _last_data_at > _rtt.timeout_us()) _congestion.on_idle();
     std::uint32_t left_this_turn = flush_bytes;
+    bool whole_sent = false;
     for (;;) {
         const std::uint32_t unsent = _queue.unsent();
         std::uint32_t allowance = congestion_room();
@@ -119,6 +128,12 @@ bool tcp_flow::emit_data(time_us now, bool& more) noexcept {
             return true;
         }
         std::uint32_t count = std::min({unsent, allowance, whole_segments()});
+        if (whole_sent && count == unsent && count < whole_segments() && !_fin_queued) {
+            // The rest of a burst waits one turn, without sleep, for what may fill it up: frames
+            // of bulk leave whole, and what comes alone never waits.
+            more = true;
+            return true;
+        }
         // RFC 3168 section 6.1.2: CWR goes once, so not on every segment of a superframe.
         if (_cwr_owed) count = std::min(count, _mss);
         if (count < unsent) {
@@ -158,6 +173,7 @@ bool tcp_flow::emit_data(time_us now, bool& more) noexcept {
         if (fin) _fin_sent = true;
         _last_data_at = now;
         left_this_turn -= std::min(left_this_turn, part.bytes);
+        whole_sent = part.bytes >= whole_segments();
         if (_tail_probe_owed) {
             _tail_probe_repeat = false;
             on_tail_probe_sent(now);

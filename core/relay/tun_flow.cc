@@ -13,9 +13,14 @@ namespace {
 // A share to begin with, and what there is when the budget has nothing left: the channel itself got
 // as much.
 inline constexpr std::uint32_t first_share = 64 * 1024, least_share = 16 * 1024;
-// A flow earns more when it used up its share in two round trips; a round trip too short to matter
-// counts as this much.
+// A flow earns more when it used this part of its share in two round trips: a host in slow start
+// sends ever more, and must not find the window in its way. A round trip too short to matter counts
+// as that much.
+inline constexpr std::uint32_t growth_part = 4;
 inline constexpr ring::microseconds_t least_epoch = 10 * ring::millisecond;
+// What fills a long path is more than what keeps superframes large: 1.6 Gbit/s, up to what a
+// channel's window takes.
+inline constexpr std::uint64_t share_bytes_per_us = 200, most_long_share = 4u << 20;
 // How long a host may keep open what the far end has closed altogether: Linux's FIN-WAIT-2.
 inline constexpr ring::microseconds_t orphan_time = 60 * ring::second;
 }  // namespace
@@ -188,13 +193,16 @@ std::uint32_t tun_flow::receivable() noexcept {
 }
 
 void tun_flow::maybe_grow() noexcept {
-    const std::uint32_t most = _queue.settings().most_share;
-    if (_epoch_bytes < _share || _share >= most) return;
+    if (_epoch_bytes < _share / growth_part) return;
+    const std::uint32_t rtt_us = _tcp.smoothed_rtt_us();
+    const auto most = static_cast<std::uint32_t>(std::max<std::uint64_t>(
+        _queue.settings().most_share, std::min(rtt_us * share_bytes_per_us, most_long_share)));
+    if (_share >= most) return;
     const ring::microseconds_t now = _queue.time();
     const ring::microseconds_t took = now - _epoch_start;
     _epoch_start = now;
     _epoch_bytes = 0;
-    if (took > std::max<ring::microseconds_t>(2 * _tcp.smoothed_rtt_us(), least_epoch)) return;
+    if (took > std::max<ring::microseconds_t>(2 * rtt_us, least_epoch)) return;
     const std::uint32_t more = _queue.budget().grow(std::min(_share, most - _share));
     _share += more;
     _charged += more;

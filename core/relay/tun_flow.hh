@@ -3,7 +3,7 @@
 //
 //   host -> channel: payload goes where it lies, in the frame's slot, to the channel's queue. The
 //   window shown to the host is the credit that the peer gave and that this flow's share of the
-//   worker's budget leaves; a flow that uses up its share within a round trip earns a larger one.
+//   worker's budget leaves; a flow that uses a part of its share within a round trip earns more.
 //   channel -> host: slices of the session's receive block, held until the host's ACK, which is
 //   also when the peer gets its credit back: a slow host closes its window, and the far end stops
 //   reading.
@@ -48,6 +48,7 @@ class tun_flow final : public ssh::channel_end {
     void on_eof() noexcept override;
     void on_closed(ssh::close_cause) noexcept override;
     void on_sendable() noexcept override;
+    std::uint32_t waiting(std::uint32_t) const noexcept override { return _tcp.unsent(); }
 
     // ---- what the terminator says, through the queue ----
     void deliver(bytes_view, tun::payload_holder*) noexcept;

@@ -115,6 +115,9 @@ class channel_end {
     // The queue ran empty, or credit came after it was used up: more may be sent. Called in the
     // flush of a turn.
     virtual void on_sendable() noexcept = 0;
+    // Of `held` bytes that were delivered and not given back as credit, those that wait because
+    // whoever takes them is slow: not what is under way to it. Asked before the window grows.
+    virtual std::uint32_t waiting(std::uint32_t held) const noexcept { return held; }
 };
 
 enum class channel_state : std::uint8_t {

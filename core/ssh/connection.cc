@@ -12,10 +12,10 @@ namespace burin::ssh {
 namespace {
 // A channel's turn in the round robin: two full packets.
 inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
-// A flow earns a larger window with this many windows' worth of bytes in so many milliseconds. A
-// flow that its window holds back carries one window a round trip, so round trips of up to half a
-// second are filled; a flow whose window lasts for half a second keeps what it has.
-inline constexpr std::uint32_t windows_before_growth = 4, growth_ms = 2000;
+// A flow earns a larger window with a window's worth of bytes in so many milliseconds: one that its
+// window holds back carries that in a round trip, so it grows as fast as slow start does, and round
+// trips of up to half a second are filled; a flow whose window lasts longer keeps what it has.
+inline constexpr std::uint32_t growth_ms = 500;
 }  // namespace
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
@@ -428,13 +428,13 @@ void connection::consumed(channel& c, std::uint32_t bytes) noexcept {
 
 void connection::maybe_grow(channel& c) noexcept {
     if (c.window >= _limits.window_max) return;
-    if (c.since_growth < std::uint64_t{windows_before_growth} * c.window) return;
+    if (c.since_growth < c.window) return;
     const std::uint32_t now = now_ms(), took = now - c.growth_since_ms;
     c.since_growth = 0;
     c.growth_since_ms = now;
     // What was delivered and not taken: an end that does not keep up gets no more to keep.
     const std::uint32_t held = c.window - c.receive_left - c.consumed;
-    if (took > growth_ms || held > c.window / 2) return;
+    if (took > growth_ms || c.end == nullptr || c.end->waiting(held) > c.window / 2) return;
     std::uint32_t more = _budget.grow(std::min(c.window, _limits.window_max - c.window));
     c.window += more;
     c.consumed += more;

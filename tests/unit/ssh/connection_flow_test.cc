@@ -217,10 +217,10 @@ TEST_CASE("a window grows for a flow that it may hold back, and for no other", "
     }
     SECTION("slow: a window lasts for seconds") {
         for (int round = 0; round < 100; ++round) {
+            told_time += 3 * ring::second;
             from.total = from.sent + first;
             from.fill();
             pair.settle();
-            told_time += 3 * ring::second;
         }
         CHECK(from.sent == 100 * std::uint64_t{first});
         CHECK(taker.at->window == first);
@@ -237,6 +237,18 @@ TEST_CASE("a window grows for a flow that it may hold back, and for no other", "
         }
         CHECK(from.sent > 20 * std::uint64_t{first});
         CHECK(taker.at->window == first);
+    }
+    SECTION("quick, and all that is held is under way to the end") {
+        taker.takes = false;
+        taker.under_way = true;
+        for (int round = 0; round < 400; ++round) {
+            from.fill();
+            pair.settle();
+            const std::uint32_t part = taker.held - std::min(taker.held, taker.at->window * 5 / 8);
+            taker.held -= part;
+            pair.exit.layer->consumed(*taker.at, part);
+        }
+        CHECK(taker.at->window == limits.window_max);
     }
     flow.when_sendable = nullptr;
     pair.check_peace();

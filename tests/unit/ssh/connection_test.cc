@@ -243,8 +243,9 @@ TEST_CASE("credit goes back when the end took the bytes, not before", "[connecti
     channel_window_adjust credit;
     REQUIRE(parse(heard[0], credit));
     CHECK(credit.recipient == 8);
-    CHECK(credit.bytes == window);
-    CHECK(flow.at->receive_left == window);
+    CHECK(flow.at->window >= window);  // it went through quickly, and may have earned more
+    CHECK(credit.bytes == flow.at->window);
+    CHECK(flow.at->receive_left == flow.at->window);
 }
 
 TEST_CASE("a peer that has sent EOF gets no more credit", "[connection]") {

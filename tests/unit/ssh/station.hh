@@ -45,6 +45,9 @@ struct flow_record : channel_end {
         ++sendable;
         if (when_sendable) when_sendable();
     }
+    std::uint32_t waiting(std::uint32_t now_held) const noexcept override {
+        return under_way ? 0 : now_held;
+    }
     void take_held() {
         if (at != nullptr) layer->consumed(*at, held);
         held = 0;
@@ -53,6 +56,7 @@ struct flow_record : channel_end {
     connection* layer = nullptr;
     channel* at = nullptr;
     bool takes = true, keep = true;
+    bool under_way = false;  // what is held does not wait
     byte_vector data;
     std::uint64_t bytes = 0;
     std::uint32_t held = 0;

@@ -54,7 +54,7 @@ struct stage : tcp_events {
         fields.window = what.window;
         if ((what.flags & tcp_syn) != 0) {
             fields.mss = host_mss;
-            if (scaled_syn) fields.window_shift = 2;
+            if (scaled_syn) fields.window_shift = host_shift;
             fields.sack_permitted = host_sacks;
         }
         std::vector<sack_block> blocks;
@@ -144,6 +144,7 @@ struct stage : tcp_events {
     sequence host_first{0xfffffff0};  // wraps at once
     sequence our_first;
     std::uint16_t host_mss = 1000;
+    std::int8_t host_shift = 2;
     bool host_sacks = false;
     bool host_ecn = false;
     time_us now = 1000 * second;

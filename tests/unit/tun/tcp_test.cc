@@ -193,6 +193,73 @@ TEST_CASE("sending: superframes within the windows, slices held until the ACK") 
     REQUIRE(s.context.pool().taken() == 0);
 }
 
+// Grows the congestion window far beyond what the tests below send.
+void acknowledge_all(stage& s, std::uint32_t& sent, std::uint32_t rounds) {
+    for (std::uint32_t i = 0; i < rounds; ++i) {
+        while (!s.turn().empty()) continue;
+        sent = s.flow->in_flight() + sent;
+        s.now += millisecond;
+        s.from_host({.ack = 1 + sent});
+    }
+}
+
+TEST_CASE("the rest of a burst waits for one turn, what comes alone does not") {
+    stage s;
+    s.establish();
+    const std::string bulk(100'000, 'b');
+    std::uint32_t sent = 0;
+    for (int i = 0; i < 4; ++i) s.flow->send(still(bulk), s.now);
+    acknowledge_all(s, sent, 8);
+    REQUIRE(sent == 400'000);
+    s.flow->send(still(bulk), s.now);
+    auto out = s.turn();
+    REQUIRE(out.size() == 1);
+    REQUIRE(out[0].data.size() == 65'000);
+    REQUIRE(s.context.pending());  // the loop does not sleep
+    SECTION("and more comes") {
+        s.flow->send(still(bulk), s.now);
+        out = s.turn();
+        REQUIRE(out.size() == 2);
+        REQUIRE(out[0].data.size() == 65'000);
+        REQUIRE(out[1].data.size() == 65'000);
+        REQUIRE(s.turn().at(0).data.size() == 5'000);
+    }
+    SECTION("and nothing comes") {
+        out = s.turn();
+        REQUIRE(out.size() == 1);
+        REQUIRE(out[0].data.size() == 35'000);
+        REQUIRE_FALSE(s.context.pending());
+    }
+    SECTION("and the end comes") {
+        s.flow->send_fin(s.now);
+        out = s.turn();
+        REQUIRE(out.size() == 1);
+        REQUIRE(out[0].head.has(tcp_fin));
+    }
+}
+
+TEST_CASE("on a short path no more is out than a fast link holds") {
+    stage s;
+    s.host_shift = 8;
+    s.establish();
+    const time_us round_trip = GENERATE(100, 20 * millisecond);
+    const std::string bulk(16'000'000, 'b');
+    s.flow->send(still(bulk), s.now);
+    std::uint32_t sent = 0, most = 0;
+    while (sent < bulk.size()) {
+        while (!s.turn().empty()) continue;
+        most = std::max(most, s.flow->in_flight());
+        sent += s.flow->in_flight();
+        s.now += round_trip;
+        s.from_host({.ack = 1 + sent, .window = 65535});
+    }
+    REQUIRE(s.acknowledged == bulk.size());
+    // 4000 bytes a microsecond of the least round trip, which is the handshake's millisecond or
+    // those 100 us; a mebibyte at least.
+    REQUIRE(most <= (round_trip == 100 ? 1'048'576 : 4'000'000));
+    REQUIRE(most >= (round_trip == 100 ? 1'000'000 : 3'900'000));
+}
+
 TEST_CASE("small slices share a frame") {
     stage s;
     s.establish();
