@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 
 namespace burin::ring {
@@ -33,8 +34,9 @@ buffer_group::buffer_group(ring& r, const shape& s)
     }
     _data.resize(s.count);
     _references.resize(s.count);
-    _free.reserve(s.count);
-    for (std::uint32_t i = s.count; i-- > 0;) _free.push_back(static_cast<std::uint16_t>(i));
+    _free.resize((s.count + word_bits - 1) / word_bits);
+    for (std::uint32_t id = 0; id < s.count; ++id)
+        _free[id / word_bits] |= std::uint64_t{1} << id % word_bits;
     offer();
 }
 
@@ -59,18 +61,29 @@ bool buffer_group::map(std::uint16_t id) noexcept {
     return true;
 }
 
+std::uint32_t buffer_group::take_free() noexcept {
+    for (std::size_t word = 0; word < _free.size(); ++word) {
+        if (_free[word] == 0) continue;
+        const auto id = static_cast<std::uint16_t>(
+            word * word_bits + static_cast<unsigned>(std::countr_zero(_free[word])));
+        if (!map(id)) return none;
+        _free[word] &= _free[word] - 1;
+        return id;
+    }
+    return none;
+}
+
 buffer buffer_group::borrow() noexcept {
-    if (_free.empty() || !map(_free.back())) return {};
-    const std::uint16_t id = _free.back();
-    _free.pop_back();
+    const std::uint32_t id = take_free();
+    if (id == none) return {};
     ++_held;
     _references[id] = 1;
-    return {this, id};
+    return {this, static_cast<std::uint16_t>(id)};
 }
 
 void buffer_group::release(std::uint16_t id) noexcept {
     --_held;
-    _free.push_back(id);
+    _free[id / word_bits] |= std::uint64_t{1} << id % word_bits;
 }
 
 void buffer_group::ran_out() noexcept {
@@ -86,14 +99,26 @@ void buffer_group::offer() noexcept {
     }
     int mask = io_uring_buf_ring_mask(_shape.count);
     int added = 0;
-    while (_offered < _target && !_free.empty()) {
-        std::uint16_t id = _free.back();
-        if (!map(id)) break;
-        _free.pop_back();
+    while (_offered < _target) {
+        const std::uint32_t free = take_free();
+        if (free == none) break;
+        const auto id = static_cast<std::uint16_t>(free);
         io_uring_buf_ring_add(_offers, _data[id], _shape.bytes, id, mask, added++);
         ++_offered;
     }
     if (added > 0) io_uring_buf_ring_advance(_offers, added);
+}
+
+void buffer_group::trim() noexcept {
+    // The highest first: the pool gives the piece of the lowest out again first.
+    for (std::uint32_t id = _shape.count; id-- > 0;) {
+        const bool free = (_free[id / word_bits] >> id % word_bits & 1) != 0;
+        if (!free || _data[id] == nullptr) continue;
+        _memory.give_back(_data[id] - _shape.headroom);
+        _data[id] = nullptr;
+    }
+    _target = _shape.offered;
+    _memory.trim();
 }
 
 }  // namespace burin::ring

@@ -83,15 +83,22 @@ class buffer_group {
     void ran_out() noexcept;
     // Tops up what the kernel may pick from.
     void offer() noexcept;
+    // Memory that is neither offered nor held goes back to the kernel (ring/memory_pool.hh).
+    void trim() noexcept;
 
     std::uint32_t offered() const noexcept { return _offered; }
     std::uint32_t held() const noexcept { return _held; }  // by handles
     std::uint32_t count() const noexcept { return _shape.count; }
     std::uint64_t times_out() const noexcept { return _times_out; }
+    const memory_pool& memory() const noexcept { return _memory; }
 
   private:
     friend class buffer;
+    static constexpr unsigned word_bits = 64;
+    static constexpr std::uint32_t none = ~0u;
     void release(std::uint16_t id) noexcept;
+    // The lowest free id, mapped, which is free no longer; none: there is none, or no memory.
+    std::uint32_t take_free() noexcept;
     bool map(std::uint16_t id) noexcept;
 
     ring& _ring;
@@ -106,7 +113,9 @@ class buffer_group {
     std::uint64_t _times_out = 0;
     std::vector<std::byte*> _data;           // by id; nullptr: not mapped
     std::vector<std::uint32_t> _references;  // by id
-    std::vector<std::uint16_t> _free;        // ids not offered and not held
+    // Ids neither offered nor held, a bit each. The lowest is used first: few are in use at a time,
+    // and they stay the same few, in cache and on the same pages.
+    std::vector<std::uint64_t> _free;
 };
 
 inline std::byte* buffer::data() const noexcept {

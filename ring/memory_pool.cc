@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <iterator>
 
 namespace burin::ring {
 
@@ -27,6 +28,8 @@ bool memory_pool::grow() noexcept {
     std::uint32_t pieces = std::min(_pieces_per_chunk, _limit - _made);
     if (pieces == 0) return false;
     std::size_t bytes = (pieces * _piece_bytes + huge_page_bytes - 1) & ~(huge_page_bytes - 1);
+    pieces =
+        static_cast<std::uint32_t>(std::min<std::size_t>(bytes / _piece_bytes, _limit - _made));
     // Reserved huge pages first; else an aligned mapping that transparent huge pages can back.
     void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
@@ -43,17 +46,47 @@ bool memory_pool::grow() noexcept {
         base = reinterpret_cast<void*>(aligned);
         madvise(base, bytes, MADV_HUGEPAGE);
     }
-    _chunks.push_back({base, bytes});
-    for (std::uint32_t i = pieces; i-- > 0;)
-        _free.push_back(static_cast<std::byte*>(base) + i * _piece_bytes);
+    auto* at = static_cast<std::byte*>(base);
+    const chunk one{at, bytes, pieces, 0, false};
+    _chunks.insert(std::upper_bound(_chunks.begin(), _chunks.end(), one,
+                                    [](const chunk& a, const chunk& b) { return a.base < b.base; }),
+                   one);
+    for (std::uint32_t i = pieces; i-- > 0;) _free.push_back(at + i * _piece_bytes);
     _made += pieces;
     return true;
+}
+
+memory_pool::chunk& memory_pool::chunk_of(const std::byte* piece) noexcept {
+    auto after = std::upper_bound(_chunks.begin(), _chunks.end(), piece,
+                                  [](const std::byte* p, const chunk& c) { return p < c.base; });
+    return *std::prev(after);
+}
+
+void memory_pool::trim() noexcept {
+    for (chunk& c : _chunks) c.unused = 0;
+    for (std::size_t i = 0; i < _free.size(); ++i) {
+        chunk& c = chunk_of(_free[i]);
+        ++c.unused;
+        if (i >= _untouched) c.trimmed = false;
+    }
+    for (chunk& c : _chunks) {
+        const bool unused = c.unused == c.pieces;
+        // Reserved huge pages of before Linux 5.18 refuse this, and stay.
+        if (unused && !c.trimmed) madvise(c.base, c.bytes, MADV_DONTNEED);
+        c.trimmed = unused;
+    }
+    // What still has memory is used first.
+    std::sort(_free.begin(), _free.end());
+    std::partition(_free.begin(), _free.end(),
+                   [this](const std::byte* piece) { return chunk_of(piece).trimmed; });
+    _untouched = _free.size();
 }
 
 std::byte* memory_pool::take() noexcept {
     if (_free.empty() && !grow()) return nullptr;
     std::byte* piece = _free.back();
     _free.pop_back();
+    _untouched = std::min(_untouched, _free.size());
     return piece;
 }
 

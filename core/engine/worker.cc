@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace burin::engine {
 
@@ -17,7 +18,7 @@ namespace {
 constexpr ring::buffer_group::shape socket_shape{
     .id = 1, .bytes = 256 * 1024, .headroom = 0, .count = 128, .offered = 4, .chunk = 8};
 constexpr ring::buffer_group::shape session_shape{
-    .id = 2, .bytes = 256 * 1024, .headroom = 272 * 1024, .count = 128, .offered = 2, .chunk = 4};
+    .id = 2, .bytes = 256 * 1024, .headroom = 272 * 1024, .count = 128, .offered = 2, .chunk = 3};
 // Before login: what a handshake needs, behind all that a stranger may leave cut (64 KiB).
 constexpr ring::buffer_group::shape early_shape{
     .id = 4, .bytes = 16 * 1024, .headroom = 64 * 1024, .count = 64, .offered = 4, .chunk = 8};
@@ -25,6 +26,9 @@ constexpr ring::buffer_group::shape early_shape{
 constexpr std::size_t arena_bytes = 512 * 1024;
 constexpr std::uint32_t arenas_limit = 1024;
 constexpr ring::microseconds_t wind_up_limit = 500 * ring::millisecond;
+// A worker with fewer turns in this time moves nothing in bulk, and gives back what bulk needed.
+constexpr ring::microseconds_t rest_time = ring::second;
+constexpr std::uint64_t rest_turns = 200;
 
 struct call final : ring::message {
     explicit call(std::function<void(worker&)> f) : action(std::move(f)) {}
@@ -131,6 +135,19 @@ void worker::turn() noexcept {
     _ring->deliver();
     _timers->advance(_now);
     flush();
+    // Only what moves arms it: who sleeps is not woken for it a second time.
+    if (!_rest.armed() && _turns > _rest_turns) _timers->arm(_rest, _now + rest_time);
+}
+
+void worker::on_rest(ring::microseconds_t) noexcept {
+    const std::uint64_t turns = _turns - std::exchange(_rest_turns, _turns);
+    if (turns > rest_turns) return _timers->arm(_rest, _now + rest_time);
+    _socket_buffers->trim();
+    _session_buffers->trim();
+    _early_buffers->trim();
+    _datagram_buffers->trim();
+    _arenas->trim();
+    if (_tun != nullptr) _tun->trim();
 }
 
 // Everything ends as it would by itself, so that peers see resets and closes in order; but not for
@@ -156,8 +173,9 @@ void worker::report(std::string& into) const {
     auto mean = [](std::uint64_t bytes, std::uint64_t times) {
         return times == 0 ? 0 : bytes / times;
     };
-    into += fmt::format("worker {}: turns={} enters={} flows={} timers={}\n", _index, _turns,
-                        _ring->enters(), _relays->alive(), _timers->armed());
+    into +=
+        fmt::format("worker {}: turns={} enters={} flows={} timers={}\n", _index, _turns,
+                    _ring->enters(), _relays->alive(), _timers->armed() - (_rest.armed() ? 1 : 0));
     into += fmt::format(
         "worker {}: sockets: receives={} mean={} sends={} mean={} partial={} resets={} "
         "no-buffer={}\n",
@@ -169,6 +187,15 @@ void worker::report(std::string& into) const {
         _index, _socket_buffers->held(), _socket_buffers->count(), _session_buffers->held(),
         _session_buffers->count(), _arenas->in_use(), _arenas->limit(), _pieces->in_use(),
         _pieces->owned_bytes(), _pieces->copied_out());
+    constexpr std::size_t mib = 1u << 20;
+    into += fmt::format(
+        "worker {}: resident MiB: socket-buffers={} session-buffers={} arenas={} early-buffers={} "
+        "datagram-buffers={} offered={}/{}\n",
+        _index, _socket_buffers->memory().resident_bytes() / mib,
+        _session_buffers->memory().resident_bytes() / mib, _arenas->resident_bytes() / mib,
+        _early_buffers->memory().resident_bytes() / mib,
+        _datagram_buffers->memory().resident_bytes() / mib, _socket_buffers->offered(),
+        _session_buffers->offered());
     into += fmt::format("worker {}: budget: total={} free-for-growth={} channels={}/{}\n", _index,
                         _budget->total(), _budget->growth_left(), _budget->open_channels(),
                         _budget->channel_limit());

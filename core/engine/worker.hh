@@ -133,6 +133,7 @@ class worker {
     void wind_up();
     void flush() noexcept;
     void on_mail(ring::completion) noexcept;
+    void on_rest(ring::microseconds_t) noexcept;
 
     unsigned _index;
     worker_options _options;
@@ -164,6 +165,8 @@ class worker {
     std::vector<std::unique_ptr<disposable>> _disposed;
     std::set<resident*> _residents;
     std::vector<std::function<void()>> _at_end;
+    ring::member_timer<&worker::on_rest> _rest{this};
+    std::uint64_t _rest_turns = 0;  // when _rest last fired
     ring::microseconds_t _now = 0;
     std::uint64_t _turns = 0;
 };

@@ -129,6 +129,8 @@ class tun_queue final : private tun::tcp_events {
     // What another queue's host said about a flow that may be here.
     void hear(const tun::icmp_report& report) noexcept { obey(report); }
     void flush() noexcept;
+    // Nothing moves in bulk: unused memory of the slots goes back to the kernel.
+    void trim() noexcept { _slots.trim(); }
     // flush() has something to do at once.
     bool pending() const noexcept;
     void stop() noexcept;

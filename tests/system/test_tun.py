@@ -259,18 +259,23 @@ def one_gib(t):
     size = 64 * MIB if t.sanitized else 1024 * MIB
     rates, memory = [], []
     rounds = 20 if t.long else 2
+
+    def used():
+        return (server.pss() + client.pss()) // MIB
+    before = used()
     for turn in range(rounds):
         for mode in ("up", "down"):
             summary = w.load("gateway", mode, "--bytes", size, "--seed", (t.seed + turn) & 0xFFFFFFFF, seconds=100, ok=1)
             rates.append(f"{mode} {8e-9 * size / summary['seconds']:.2f}")
         for process in (client, server):
             report.wait_idle(t, process)
-        memory.append((server.pss() + client.pss()) // MIB)
-    # Pools keep what they once needed, which is bounded and depends on what else the machine does: 64 MiB. What leaks, leaks
-    # on: the second half of the rounds needs no more than the first.
-    t.check(t.sanitized or memory[-1] < memory[0] + 64, f"memory after each round: {memory} MiB")
-    t.check(t.sanitized or rounds < 20 or max(memory[10:]) < max(memory[:10]) + 16, f"memory after each round: {memory} MiB")
-    t.note(f"Gbit/s {', '.join(rates)}; memory of both ends after each round {memory} MiB")
+        peak = used()
+        # What bulk needed goes back to the kernel when nothing moves any more, but for huge pages of which a part is offered
+        # for the next receive: a few of them.
+        if not t.sanitized:
+            t.wait(lambda: used() < before + 24, 20, lambda: f"memory at rest: {used()} MiB, {before} before any flow, {memory}")
+        memory.append((peak, used()))
+    t.note(f"Gbit/s {', '.join(rates)}; memory of both ends before {before} MiB, after each round and at rest {memory} MiB")
 
 
 @test("U1.two_workers", seconds=180, slots=2)

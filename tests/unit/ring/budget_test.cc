@@ -1,5 +1,8 @@
 #include "ring/budget.hh"
 
+#include <sys/mman.h>
+
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -74,4 +77,64 @@ TEST_CASE("a pool gives what it was given last, up to its limit", "[pool]") {
     REQUIRE(pool.take() == taken[7]);
     REQUIRE(pool.take() == taken[3]);
     REQUIRE(pool.take() == nullptr);
+}
+
+namespace {
+
+// Of the whole pages that a piece covers, how many have memory.
+std::size_t resident_pages(std::byte* piece, std::size_t bytes) {
+    constexpr std::uintptr_t page = 4096;
+    const auto at = (reinterpret_cast<std::uintptr_t>(piece) + page - 1) & ~(page - 1);
+    const auto end = (reinterpret_cast<std::uintptr_t>(piece) + bytes) & ~(page - 1);
+    std::vector<unsigned char> there((end - at) / page);
+    REQUIRE(mincore(reinterpret_cast<void*>(at), end - at, there.data()) == 0);
+    std::size_t count = 0;
+    for (unsigned char one : there) count += one & 1;
+    return count;
+}
+
+}  // namespace
+
+TEST_CASE("a pool's chunk has as many pieces as its huge pages hold", "[pool]") {
+    memory_pool pool(528 * 1024, 4, 100);  // 2112 KiB: two huge pages, which hold seven
+    REQUIRE(pool.take() != nullptr);
+    REQUIRE(pool.made() == 7);
+}
+
+TEST_CASE("unused chunks of a pool give their memory back, used ones keep every byte", "[pool]") {
+    constexpr std::size_t bytes = 1u << 20;
+    memory_pool pool(bytes, 2, 8);
+    std::vector<std::byte*> taken;
+    while (std::byte* piece = pool.take()) taken.push_back(piece);
+    REQUIRE(taken.size() == 8);
+    for (std::size_t i = 0; i < taken.size(); ++i)
+        std::memset(taken[i], static_cast<int>(i + 1), bytes);
+    std::byte* kept = taken[3];
+    for (std::byte* piece : taken)
+        if (piece != kept) pool.give_back(piece);
+    pool.trim();
+    // The kept piece's chunk has two: its neighbour's memory stays as well.
+    std::size_t resident = 0;
+    for (std::byte* piece : taken) resident += resident_pages(piece, bytes);
+    REQUIRE(resident == 2 * bytes / 4096);
+    for (std::size_t i = 0; i < bytes; ++i) REQUIRE_FALSE(kept[i] != std::byte{4});
+    // What has memory is used first, the rest comes back empty.
+    REQUIRE(resident_pages(taken[2], bytes) + resident_pages(taken[3], bytes) == resident);
+    REQUIRE(pool.take() == taken[2]);
+    pool.trim();
+    std::size_t again = 0;
+    while (std::byte* piece = pool.take()) {
+        REQUIRE(*piece == std::byte{0});
+        std::memset(piece, 9, bytes);
+        ++again;
+    }
+    REQUIRE(again == 6);
+    pool.give_back(kept);
+    REQUIRE(pool.in_use() == 7);
+    // Used again since it was trimmed, and trimmed again.
+    for (std::byte* piece : taken)
+        if (piece != kept) pool.give_back(piece);
+    pool.trim();
+    REQUIRE(pool.resident_bytes() == 0);
+    for (std::byte* piece : taken) REQUIRE(resident_pages(piece, bytes) == 0);
 }

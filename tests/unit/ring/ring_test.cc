@@ -8,6 +8,7 @@
 #include <cstring>
 #include <deque>
 #include <string>
+#include <vector>
 
 #include "ring/buffer_group.hh"
 #include "tests/catch.hh"
@@ -107,6 +108,30 @@ TEST_CASE("a group that runs dry offers more and loses nothing", "[ring]") {
     buffer other = group.take(two.seen[1]);
     REQUIRE(static_cast<char>(*other.data()) == 'y');
     REQUIRE(group.times_out() == 1);
+}
+
+TEST_CASE("a trimmed group serves on, and what is held or offered keeps its memory", "[ring]") {
+    ring r;
+    buffer_group group(r, {.id = 4, .bytes = 4096, .headroom = 64, .count = 8, .offered = 2});
+    pair_of_sockets s;
+    std::vector<buffer> held;
+    for (char c = 'a'; c < 'g'; ++c) {
+        recorder received;
+        r.receive_select(received, s.b, group.id(), 4096);
+        REQUIRE(::write(s.a, &c, 1) == 1);
+        until(r, received);
+        held.push_back(group.take(received.seen[0]));
+        if (c == 'c') held.erase(held.begin());  // one is free, one held, two offered
+        group.trim();
+        group.offer();
+    }
+    REQUIRE(group.held() == 5);
+    for (char c = 'b'; c < 'g'; ++c)
+        REQUIRE(static_cast<char>(*held[static_cast<std::size_t>(c - 'b')].data()) == c);
+    held.clear();
+    group.trim();
+    REQUIRE(group.held() == 0);
+    REQUIRE(group.offered() == 2);
 }
 
 TEST_CASE("cancelling a descriptor ends what is pending on it", "[ring]") {
