@@ -170,11 +170,51 @@ def one_of_two_sessions_is_lost_without_steering(t):
     session_is_lost(t, UNSTEERED)
 
 
+@test("W.sessions_come_and_go", seconds=180)
+def sessions_come_and_go(t):
+    """Flows begin, move bytes and end while sessions are lost and made anew: each ends whole, or with a reset, and nobody
+    remembers it."""
+    w = World(t)
+    w.server("--workers", "3")
+    splice = Splice(w, 8081, 8080)
+    w.destination()
+    client = w.client("--workers", "3", port=8081, connected=False)
+    client.wait_line("Connected", 15 * t.patience, 3)
+    loads = [w.load_started(name, "both", "--bytes", 64 * 1024, "--again", "--duration", f"{6 * t.patience}s", "--connections", 24,
+                            "--progress", "100ms", "--seed", t.seed & 0xFFFF) for name in HOSTS]
+    for load in loads:
+        load.wait_line(r'"progress": [1-9]', 15 * t.patience)
+    living, cuts = [0, 1, 2], 0
+    for count in (1, 2, 1, 2, 1):  # at a time
+        splice.open = False
+        for _ in range(count):
+            splice.cut(living.pop(t.random.randrange(len(living))))
+        cuts += count
+        client.wait_line("Disconnected", 15 * t.patience, cuts)
+        splice.open = True
+        client.wait_line("Connected", 30 * t.patience, 3 + cuts)
+        living += range(len(splice.pairs) - count, len(splice.pairs))
+    ended = {}
+    for load in loads:
+        load.wait_exit(90 * t.patience)
+        for how, count in harness.last_json(load)["outcomes"].items():
+            ended[how] = ended.get(how, 0) + count
+    t.check(ended["ok"] > 100 and set(ended) <= {"ok", "reset", "refused"}, f"how flows ended: {ended}")
+    t.note(f"{ended}, frames handed over {Report(client).handed_over}")
+    w.load("lan", "both", "--bytes", 1000, "--connections", 50, ok=50)
+
+    def forgotten():
+        found = Report(client)
+        return not any(found.numbers(r"strays: .*\b" + what) != [0, 0, 0] for what in ("passed", "carried"))
+    t.wait(forgotten, 20, lambda: f"strays are forgotten: {Report(client).text}")
+
+
 def session_is_lost(t, env):
     w = World(t)
     w.server("--workers", "2")
     splice = Splice(w, 8081, 8080)
     listener = w.listen(7100)
+    w.destination()
     local = t.port()
     with w.inside("cloud"):
         echo = Echo(t, 7200, FAR)
@@ -213,19 +253,25 @@ def session_is_lost(t, env):
         t.equal(passed, [0, 0], "frames handed over by the queues")
     else:  # whatever queue the kernel puts them into
         t.check(len(passed) == 2 and min(passed) == 0 < max(passed), f"frames handed over by the queues: {passed}")
-    # And stay there when the other one is back, though frames come in at their home now.
+    # And stay there when the other one is back, though frames come in at their home now: those at rest, and those that move.
+    for s in asking:  # the far end forgets who is silent for 15 s
+        ask_until(t, s, (FAR, 7200), b"a datagram")
+    known = len(echo.sources)
+    moving = w.load_started("lan", "both", "--bytes", 0, "--duration", f"{6 * t.patience}s", "--connections", 12, "--progress", "100ms",
+                            "--seed", t.seed & 0xFFFF)
+    moving.wait_line(r'"progress": [1-9]', 15 * t.patience)
     splice.open = True
     client.wait_line("Connected", 30 * t.patience, 3)
-    t.check(all(works(*flow) for flow in fresh), "flows when the session is back")
-    known = len(echo.sources)
     for s in asking:
-        ask(t, s, (FAR, 7200), b"a datagram")
+        ask_until(t, s, (FAR, 7200), b"a datagram")
     t.equal(len(echo.sources), known, "ports that the destination was asked from")
+    t.check(all(works(*flow) for flow in fresh), "flows when the session is back")
     if env is None:
         found = Report(client)
         t.equal(found.buckets, [128, 128], "buckets of the queues")
-        passed = found.handed_over
-        t.check(min(passed) == 0 < max(passed), f"frames handed over by the queues: {passed}")
+        t.check(sum(found.handed_over) > len(fresh) // 4, f"frames handed over by the queues: {found.handed_over}")
+    moving.wait_exit(60 * t.patience)
+    t.equal(harness.last_json(moving)["outcomes"], {"ok": 12}, "flows that moved bytes when the session came back")
     again = [w.flow(name, listener) for name in HOSTS for _ in range(12)] + ports(8)
     splice.cut(1)
     client.wait_line("Disconnected", 15 * t.patience, 2)
