@@ -89,7 +89,7 @@ void buffer_group::release(std::uint16_t id) noexcept {
 void buffer_group::ran_out() noexcept {
     ++_times_out;
     _quiet_turns = 0;
-    _target = std::min(_target * 2, _shape.count);
+    _target = std::min(_target * 2, _shape.count - _shape.kept);
 }
 
 void buffer_group::offer() noexcept {

@@ -346,6 +346,7 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     duration_from(env, "CHISEL_WS_TIMEOUT", s.connect_timeout);
     duration_from(env, "CHISEL_SSH_TIMEOUT", s.handshake_timeout);
     duration_from(env, "CHISEL_SSH_WAIT", s.session_wait);
+    s.steering = variable(env, "BURIN_NO_STEERING").empty();
     common_from(env, s);
 
     converter convert;

@@ -212,6 +212,8 @@ class tcp_flow {
     void send_fin(time_us now) noexcept;
     // RST now, whatever is queued is dropped, closed(aborted).
     void abort() noexcept;
+    // closed(aborted) and not a word to the host: somebody else speaks for this end now.
+    void forget() noexcept { close(tcp_close::aborted); }
     // How many bytes, from the next one to be delivered, the owner can take. Falls by itself with
     // every deliver(). Give what is really there: a value below advertised() takes nothing back,
     // and what the host sends beyond it waits here, 64 KiB of it at most, until there is credit

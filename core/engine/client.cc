@@ -33,6 +33,9 @@ int run_client(const client_settings& s) {
         shared.tunnel = &tunnel;
         shared.ways = std::make_unique<session_ways>(s.workers);
         log.line(fmt::format("client: {}", tunnel.describe()));
+        if (s.verbose && !tunnel.unsteered().empty())
+            log.line(fmt::format("client: tun: Flows come in where the kernel puts them: {}",
+                                 tunnel.unsteered()));
     }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
     std::vector<entry> entries;

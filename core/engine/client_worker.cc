@@ -153,8 +153,9 @@ void client_worker::leave() noexcept {
 }
 
 void client_worker::report(std::string& into) const {
-    into += fmt::format("client worker {}: {} waiting={}\n", _worker.index(),
-                        live() ? "connected" : "not connected", _waiting.size());
+    into +=
+        fmt::format("client worker {}: {} waiting={} frames-not-handed-over={}\n", _worker.index(),
+                    live() ? "connected" : "not connected", _waiting.size(), _not_handed_over);
 }
 
 // ---- the session ----
@@ -210,6 +211,8 @@ void client_worker::on_dialled(relay::dial&) noexcept {
 void client_worker::on_session_ready(ring::microseconds_t latency) noexcept {
     _ready_since = _worker.now();
     _live = true;
+    if (_shared.tunnel != nullptr && _shared.tunnel->steering() != nullptr)
+        _shared.tunnel->steering()->gained(_worker.index());
     log(false,
         fmt::format("Connected (Latency {})", duration_text(std::chrono::microseconds(latency))));
     if (_tun != nullptr) _tun->session_ready();
@@ -225,6 +228,8 @@ void client_worker::on_session_ended(std::string_view error) noexcept {
     bool was_live = _live;
     _live = false;
     _session = nullptr;
+    if (was_live && _shared.tunnel != nullptr && _shared.tunnel->steering() != nullptr)
+        _shared.tunnel->steering()->lost(_worker.index());
     if (_leaving) return;
     if (was_live) log(false, "Disconnected");
     failed(error, was_live ? _worker.now() - _ready_since : 0);
@@ -284,7 +289,10 @@ unsigned client_worker::hand_over(bytes_view frame, unsigned to) noexcept {
         c = (*_shared.clients)[to].get();
     if (c == nullptr || c == this) return relay::tun_strays::nobody;
     const unsigned number = c->_worker.index();
-    if (c->_handed_over.load(std::memory_order_relaxed) >= most_handed_over) return number;
+    if (c->_handed_over.load(std::memory_order_relaxed) >= most_handed_over) {
+        ++_not_handed_over;
+        return number;
+    }
     ++c->_handed_over;
     c->_worker.post(
         [c, copy = byte_vector(frame.begin(), frame.end()), from = _worker.index()](worker&) {
@@ -294,10 +302,17 @@ unsigned client_worker::hand_over(bytes_view frame, unsigned to) noexcept {
     return number;
 }
 
-void client_worker::tell_flow_closed(const tun::flow_key& key, unsigned from) noexcept {
-    client_worker* c = (*_shared.clients)[from].get();
-    c->_worker.post([c, key](worker&) {
-        if (c->_tun != nullptr) c->_tun->forget_passed(key);
+void client_worker::tell_flow_carried(const tun::flow_key& key, unsigned home) noexcept {
+    client_worker* c = (*_shared.clients)[home].get();
+    c->_worker.post([c, key, by = _worker.index()](worker&) {
+        if (c->_tun != nullptr) c->_tun->carried(key, by);
+    });
+}
+
+void client_worker::tell_flow_closed(const tun::flow_key& key, unsigned home) noexcept {
+    client_worker* c = (*_shared.clients)[home].get();
+    c->_worker.post([c, key, by = _worker.index()](worker&) {
+        if (c->_tun != nullptr) c->_tun->forget_carried(key, by);
     });
 }
 

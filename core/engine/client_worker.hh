@@ -92,11 +92,12 @@ class client_worker final : public resident, public client_session_owner {
     void take(int descriptor, std::size_t entry_index) noexcept;
     // The first worker: a session came up somewhere.
     void serve_waiting() noexcept;
-    // A frame of the TUN that this worker has no session for: a copy goes to worker `to`, or, for
+    // A frame of the TUN that another worker is to take: a copy goes to worker `to`, or, for
     // tun_strays::anybody, to one with a live session. Whom it went to, or tun_strays::nobody.
     unsigned hand_over(bytes_view frame, unsigned to) noexcept;
-    // A flow that worker `from` handed over is over.
-    void tell_flow_closed(const tun::flow_key&, unsigned from) noexcept;
+    // This worker carries a flow whose home is worker `home`; it is over.
+    void tell_flow_carried(const tun::flow_key&, unsigned home) noexcept;
+    void tell_flow_closed(const tun::flow_key&, unsigned home) noexcept;
     // Takes this worker's queue of the TUN device.
     void take_tun(tun::descriptor) noexcept;
     // The live session, or nullptr.
@@ -159,6 +160,7 @@ class client_worker final : public resident, public client_session_owner {
     std::vector<std::string> _targets;  // by entry: what a channel names
     std::atomic<bool> _live{false};
     std::atomic<std::uint32_t> _handed_over{0};  // frames on their way to this worker
+    std::uint64_t _not_handed_over = 0;          // by this one: too many were
     std::size_t _turn = 0;
     bool _leaving = false;
 };

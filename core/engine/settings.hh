@@ -70,6 +70,7 @@ struct client_settings : common_settings {
     std::vector<std::string> routes;         // CIDR
     std::vector<std::string> excludes;       // CIDR: parts of `routes` that stay outside
     std::string dns;                         // where flows to port 53 go; empty: where they say
+    bool steering = true;                    // false: as if the kernel refused the program (tests)
     ring::microseconds_t connect_timeout = 45 * ring::second;
     ring::microseconds_t handshake_timeout = 30 * ring::second;
     ring::microseconds_t session_wait = 35 * ring::second;

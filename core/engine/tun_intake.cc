@@ -4,6 +4,7 @@
 
 #include "core/engine/byte_count.hh"
 #include "core/engine/client_worker.hh"
+#include "crypto/random.hh"
 
 namespace burin::engine {
 
@@ -31,6 +32,7 @@ std::string tun_device::open(const client_settings& s) {
          .udp = s.old_kernel ? tun::udp_segmentation::off : tun::udp_segmentation::wanted});
     if (!device) return device.error().what;
     _device = std::move(device).value();
+    steer(s);
     auto routes = tun::routes::open(_device->index(), _device->name());
     if (!routes) return routes.error().what;
     _routes = std::move(routes).value();
@@ -39,6 +41,23 @@ std::string tun_device::open(const client_settings& s) {
     if (!monitor) return monitor.error().what;
     _monitor = std::move(monitor).value();
     return {};
+}
+
+// Before the device is up, so that no flow ever comes in elsewhere.
+void tun_device::steer(const client_settings& s) {
+    if (_device->queues() == 1) return;
+    if (!s.steering) {
+        _unsteered = "turned off";
+        return;
+    }
+    tun::steering_key key;
+    crypto::fill_random(std::as_writable_bytes(std::span(&key, 1)));
+    auto steering = tun::steering::load(key, s.workers);
+    tun::failure bad = steering ? steering.value()->attach(_device->queue(0)) : steering.error();
+    if (bad)
+        _unsteered = bad.what;
+    else
+        _steering = std::move(steering).value();
 }
 
 std::string tun_device::describe() const {
@@ -79,7 +98,13 @@ tun_intake::~tun_intake() {
 }
 
 void tun_intake::report(std::string& into) const {
-    _queue.report(into, fmt::format("worker {}: tun", _worker.index()));
+    const std::string name = fmt::format("worker {}: tun", _worker.index());
+    if (const tun::steering* s = _shared.tunnel->steering())
+        into += fmt::format("{}: steering: on buckets={}/{}\n", name,
+                            s->buckets_of(_worker.index()), tun::steering_buckets);
+    else if (!_shared.tunnel->unsteered().empty())
+        into += fmt::format("{}: steering: off ({})\n", name, _shared.tunnel->unsteered());
+    _queue.report(into, name);
 }
 
 ssh::connection* tun_intake::session() noexcept {
@@ -127,12 +152,30 @@ void tun_intake::on_device_lost(int error) noexcept {
     _shared.finish(1);
 }
 
+unsigned tun_intake::home(const tun::flow_key& key) const noexcept {
+    const tun::steering* s = _shared.tunnel->steering();
+    return s == nullptr ? relay::tun_strays::nobody : s->home(key);
+}
+
+bool tun_intake::comes_in_here(const tun::flow_key& key) const noexcept {
+    const tun::steering* s = _shared.tunnel->steering();
+    return s == nullptr || s->queue(key) == _worker.index();
+}
+
+bool tun_intake::has_session(unsigned worker) const noexcept {
+    return worker < _shared.clients->size() && (*_shared.clients)[worker]->live();
+}
+
 unsigned tun_intake::hand_over(bytes_view frame, unsigned to) noexcept {
     return _client.hand_over(frame, to);
 }
 
-void tun_intake::on_adopted_closed(const tun::flow_key& key, unsigned from) noexcept {
-    _client.tell_flow_closed(key, from);
+void tun_intake::on_adopted(const tun::flow_key& key, unsigned home) noexcept {
+    _client.tell_flow_carried(key, home);
+}
+
+void tun_intake::on_adopted_closed(const tun::flow_key& key, unsigned home) noexcept {
+    _client.tell_flow_closed(key, home);
 }
 
 void tun_intake::on_stopped() noexcept {

@@ -11,6 +11,7 @@
 #include "tun/device.hh"
 #include "tun/route_monitor.hh"
 #include "tun/routes.hh"
+#include "tun/steering.hh"
 
 namespace burin::engine {
 
@@ -38,9 +39,16 @@ class tun_device {
     std::optional<tun::way> way_of(int descriptor) { return _routes->way_of(descriptor); }
     bool lost(const tun::way& used) { return _routes->lost(used); }
     bool needs_privilege() const { return _routes->needs_privilege(); }
+    // Which worker's queue a flow comes in on; nullptr: the kernel decides, unsteered() says why.
+    tun::steering* steering() noexcept { return _steering.get(); }
+    const std::string& unsteered() const noexcept { return _unsteered; }
 
   private:
+    void steer(const client_settings&);
+
     std::optional<tun::device> _device;
+    std::unique_ptr<tun::steering> _steering;
+    std::string _unsteered;
     std::optional<tun::routes> _routes;
     std::optional<tun::route_monitor> _monitor;
     tun::network_settings _network;
@@ -56,7 +64,10 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void session_ready() noexcept { _queue.session_ready(); }
     // From another worker's queue, by mail.
     void adopt(bytes_view frame, unsigned from) noexcept { _queue.adopt(frame, from); }
-    void forget_passed(const tun::flow_key& key) noexcept { _queue.forget_passed(key); }
+    void carried(const tun::flow_key& key, unsigned by) noexcept { _queue.carried(key, by); }
+    void forget_carried(const tun::flow_key& key, unsigned by) noexcept {
+        _queue.forget_carried(key, by);
+    }
     // From another worker's intake.
     void hear(const tun::icmp_report& report) noexcept { _queue.hear(report); }
 
@@ -76,8 +87,13 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void on_stray_error(const tun::icmp_report&) noexcept override;
     void on_device_lost(int error) noexcept override;
     void on_stopped() noexcept override;
+    unsigned number() const noexcept override { return _worker.index(); }
+    unsigned home(const tun::flow_key&) const noexcept override;
+    bool comes_in_here(const tun::flow_key&) const noexcept override;
+    bool has_session(unsigned worker) const noexcept override;
     unsigned hand_over(bytes_view frame, unsigned to) noexcept override;
-    void on_adopted_closed(const tun::flow_key&, unsigned from) noexcept override;
+    void on_adopted(const tun::flow_key&, unsigned home) noexcept override;
+    void on_adopted_closed(const tun::flow_key&, unsigned home) noexcept override;
 
     worker& _worker;
     client_worker& _client;

@@ -123,11 +123,12 @@ class tun_datagrams::target final : private datagram_owner, public datagram_cont
     ring::microseconds_t _asked_at = 0;
 };
 
-tun_datagrams::tun_datagrams(context& c, datagram_context& d, tun_uplink& uplink,
+tun_datagrams::tun_datagrams(context& c, datagram_context& d, tun_uplink& uplink, tun_homes& homes,
                              tun_writer& writer, tun_blocks& blocks, const tun_datagram_settings& s)
     : _context(c),
       _datagrams(d),
       _uplink(uplink),
+      _homes(homes),
       _writer(writer),
       _blocks(blocks),
       _settings(s),
@@ -230,6 +231,7 @@ tun_datagrams::flow* tun_datagrams::find_or_make(const tun::flow_key& key) noexc
     (is_dns(*f) ? _dns_ages : _ages).push(*f);
     f->last = _context.now;
     ++_counters.flows;
+    _homes.opened(key);
     const ring::microseconds_t expiry = f->last + idle_time(*f);
     if (!_expiry.armed() || expiry < _expiry.deadline()) _context.timers.arm(_expiry, expiry);
     return f;
@@ -237,6 +239,7 @@ tun_datagrams::flow* tun_datagrams::find_or_make(const tun::flow_key& key) noexc
 
 void tun_datagrams::remove(flow& f) noexcept {
     _table.erase(f.key);
+    _homes.over(f.key);
     _flows[f.index] = nullptr;
     _free_flows.push_back(f.index);
     (is_dns(f) ? _dns_ages : _ages).remove(f);

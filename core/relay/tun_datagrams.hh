@@ -28,6 +28,7 @@
 #include "core/relay/datagram_channel.hh"
 #include "core/relay/dns_steering.hh"
 #include "core/relay/tun_blocks.hh"
+#include "core/relay/tun_homes.hh"
 #include "core/relay/tun_writer.hh"
 #include "tun/flow_table.hh"
 #include "tun/frame.hh"
@@ -67,12 +68,16 @@ struct tun_datagram_counters {
 
 class tun_datagrams {
   public:
-    tun_datagrams(context&, datagram_context&, tun_uplink&, tun_writer&, tun_blocks&,
+    tun_datagrams(context&, datagram_context&, tun_uplink&, tun_homes&, tun_writer&, tun_blocks&,
                   const tun_datagram_settings&);
     ~tun_datagrams();
     tun_datagrams(const tun_datagrams&) = delete;
     tun_datagrams& operator=(const tun_datagrams&) = delete;
 
+    // There is a flow of this key.
+    bool knows(const tun::flow_key& key) const noexcept {
+        return _table.find(key) != tun::flow_table::none;
+    }
     // A frame of kind udp. Its payload lies in `slot`, which may be written to, or, when that is
     // none, anywhere.
     void take(const tun::parsed_frame&, const ring::buffer& slot) noexcept;
@@ -156,6 +161,7 @@ class tun_datagrams {
     context& _context;
     datagram_context& _datagrams;
     tun_uplink& _uplink;
+    tun_homes& _homes;
     tun_writer& _writer;
     tun_blocks& _blocks;
     tun_datagram_settings _settings;

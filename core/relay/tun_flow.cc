@@ -183,6 +183,12 @@ void tun_flow::reset() noexcept {
     _queue.note(*this);
 }
 
+bool tun_flow::yield() noexcept {
+    if (_channel != nullptr) return false;
+    _tcp.forget();
+    return true;
+}
+
 // ---- windows ----
 
 std::uint32_t tun_flow::receivable() noexcept {

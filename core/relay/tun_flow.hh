@@ -40,6 +40,9 @@ class tun_flow final : public ssh::channel_end {
     void wait(ring::microseconds_t deadline) noexcept;
     // RST to the host, at the next flush that has room for it; the channel ends at once.
     void reset() noexcept;
+    // Another worker has taken the host's connection up: this flow is gone without a word. False:
+    // it has a channel, and stays.
+    bool yield() noexcept;
 
     // ---- channel_end ----
     void on_confirmed() noexcept override;

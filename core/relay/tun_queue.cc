@@ -14,9 +14,14 @@ namespace burin::relay {
 namespace {
 
 // A slot takes the largest frame; 64 of them are two turns of bulk. One more page keeps neighbours'
-// headers off the same cache sets.
-constexpr ring::buffer_group::shape slot_shape{
-    .id = 3, .bytes = 68 * 1024, .headroom = 0, .count = 128, .offered = 16, .chunk = 16};
+// headers off the same cache sets. Some are kept for what other workers' queues pass on.
+constexpr ring::buffer_group::shape slot_shape{.id = 3,
+                                               .bytes = 68 * 1024,
+                                               .headroom = 0,
+                                               .count = 128,
+                                               .offered = 16,
+                                               .chunk = 16,
+                                               .kept = 16};
 static_assert(slot_shape.bytes >= tun::max_frame_bytes);
 
 // Flows that moved within this time share what may be under way.
@@ -50,14 +55,14 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _settings(settings),
       _descriptor(std::move(descriptor)),
       _slots(c.ring, slot_shape),
+      _homes(uplink, settings.most_flows + tun_datagram_settings{}.most_flows),
       _writer(c.ring, _descriptor.number()),
       _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
-      _table(random_key(), settings.most_flows),
-      _strays(settings.most_flows) {
+      _table(random_key(), settings.most_flows) {
     if (c.datagrams != nullptr)
         _datagrams = std::make_unique<tun_datagrams>(
-            c, *c.datagrams, _uplink, _writer, _blocks,
+            c, *c.datagrams, _uplink, _homes, _writer, _blocks,
             tun_datagram_settings{.mtu_bytes = settings.mtu_bytes,
                                   .superframes = settings.udp_superframes,
                                   .most_targets = std::max(1u, settings.most_flows / 4),
@@ -78,7 +83,7 @@ void tun_queue::on_read(ring::completion c) noexcept {
     if (_stopping) return;
     if (c.result > 0) {
         _frame = std::move(slot);
-        take({_frame.data(), static_cast<std::size_t>(c.result)});
+        take({_frame.data(), static_cast<std::size_t>(c.result)}, tun_strays::nobody);
         _frame.reset();
     } else if (c.result == -ENOBUFS) {
         ++_counters.out_of_slots;
@@ -90,10 +95,10 @@ void tun_queue::on_read(ring::completion c) noexcept {
     }
 }
 
-void tun_queue::take(bytes_view frame) noexcept {
+void tun_queue::take(bytes_view frame, unsigned from) noexcept {
     ++_counters.frames;
     _counters.bytes += frame.size();
-    _raw = frame;
+    _homes.begin(frame, from);
     tun::parsed_frame parsed;
     const tun::frame_kind kind = tun::parse_frame(frame, parsed);
     ++_counters.kinds[static_cast<std::size_t>(kind)];
@@ -109,12 +114,7 @@ void tun_queue::hand_on(tun::frame_kind kind, const tun::parsed_frame& frame) no
                 _counters.payload_bytes += frame.packet.size();
             }
             return take_tcp(frame);
-        case tun::frame_kind::udp:
-            if (_uplink.session() == nullptr &&
-                hand_over(tun_strays::anybody) != tun_strays::nobody)
-                return;
-            if (_datagrams != nullptr) _datagrams->take(frame, _frame);
-            return;
+        case tun::frame_kind::udp: return take_udp(frame);
         case tun::frame_kind::icmp: return take_icmp(frame);
         case tun::frame_kind::other_protocol:
             return _icmp.tell(frame, tun::icmp_error::protocol_unreachable, 0, _frame, time());
@@ -130,7 +130,7 @@ void tun_queue::take_tcp(const tun::parsed_frame& frame) noexcept {
             open(frame, &f);
         return;
     }
-    if (pass_on(frame)) return;
+    if (_homes.judge_segment(frame) != tun_homes::verdict::ours) return;
     const auto kind = frame.flags & (tun::tcp_syn | tun::tcp_ack | tun::tcp_rst | tun::tcp_fin);
     if (kind == tun::tcp_syn) return open(frame, nullptr);
     ++_counters.unknown_flow;
@@ -138,31 +138,10 @@ void tun_queue::take_tcp(const tun::parsed_frame& frame) noexcept {
     if (tun::write_reset(header, frame)) _writer.write(header.bytes(), {});
 }
 
-// Without a session here, and with one elsewhere, a flow is carried there from its SYN on.
-bool tun_queue::pass_on(const tun::parsed_frame& frame) noexcept {
-    const bool begins = (frame.flags & (tun::tcp_syn | tun::tcp_ack)) == tun::tcp_syn;
-    unsigned to = _strays.carrier(frame.key);
-    if (to != tun_strays::nobody) {
-        if (!begins || _uplink.session() == nullptr) {
-            hand_over(to);
-            return true;
-        }
-        _strays.forget(frame.key);
-        return false;
-    }
-    if (!begins || _uplink.session() != nullptr) return false;
-    to = hand_over(tun_strays::anybody);
-    if (to == tun_strays::nobody) return false;
-    _strays.pass_on(frame.key, to);
-    return true;
-}
-
-unsigned tun_queue::hand_over(unsigned to) noexcept {
-    // One step only: what was adopted is carried here or waits here.
-    if (_from != tun_strays::nobody) return tun_strays::nobody;
-    to = _uplink.hand_over(_raw, to);
-    if (to != tun_strays::nobody) ++_counters.handed_over;
-    return to;
+void tun_queue::take_udp(const tun::parsed_frame& frame) noexcept {
+    if (_datagrams == nullptr) return;
+    if (_homes.judge_datagram(frame.key, *_datagrams) == tun_homes::verdict::ours)
+        _datagrams->take(frame, _frame);
 }
 
 void tun_queue::adopt(bytes_view frame, unsigned from) noexcept {
@@ -174,10 +153,16 @@ void tun_queue::adopt(bytes_view frame, unsigned from) noexcept {
     }
     ++_counters.adopted;
     std::memcpy(_frame.data(), frame.data(), frame.size());
-    _from = from;
-    take({_frame.data(), frame.size()});
-    _from = tun_strays::nobody;
+    take({_frame.data(), frame.size()}, from);
     _frame.reset();
+}
+
+void tun_queue::carried(const tun::flow_key& key, unsigned by) noexcept {
+    // The host began it anew while this worker had no session: what there still is here waits for
+    // one, or is left of one that was lost.
+    const std::uint32_t index = _table.find(key);
+    if (index != tun::flow_table::none && !_flows[index]->yield()) return;
+    _homes.carried(key, by);
 }
 
 void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexcept {
@@ -196,7 +181,7 @@ void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexc
     }
     if (before != nullptr) f->tcp().succeed(before->tcp());
     ++_counters.flows;
-    if (_from != tun_strays::nobody) _strays.adopt(syn.key, _from);
+    _homes.opened(syn.key);
     if (ssh::connection* session = _uplink.session()) return f->open(*session);
     ++_counters.held;
     f->wait(time() + _settings.hold_time);
@@ -218,12 +203,14 @@ void tun_queue::take_fragment(const tun::parsed_frame& part) noexcept {
     if (whole) {
         // The slot of the last part has room for all of it.
         const bytes_view frame = _fragments.take({_frame.data(), _slots.bytes()});
-        _raw = frame;
+        _homes.replace(frame);
         tun::parsed_frame parsed;
         const tun::frame_kind kind = tun::parse_frame(frame, parsed);
         ++_counters.kinds[static_cast<std::size_t>(kind)];
-        // Fragments carry no ports, so another queue may have the flow: no reset for that.
-        if (kind == tun::frame_kind::tcp && _table.find(parsed.key) == tun::flow_table::none) {
+        // Fragments carry no ports, so another queue may have the flow. Where nobody can say which,
+        // there is no reset for that.
+        if (kind == tun::frame_kind::tcp && !_homes.steered(parsed.key) &&
+            _table.find(parsed.key) == tun::flow_table::none) {
             ++_counters.unknown_flow;
         } else {
             hand_on(kind, parsed);  // a fragment inside a fragment is nobody's
@@ -250,7 +237,7 @@ void tun_queue::on_fragments_late(ring::microseconds_t now) noexcept {
 void tun_queue::take_icmp(const tun::parsed_frame& frame) noexcept {
     if (tun::is_echo_request(frame)) {
         if (_uplink.session() != nullptr) return _icmp.answer_echo(frame, _frame, time());
-        if (hand_over(tun_strays::anybody) != tun_strays::nobody) return;
+        if (_homes.judge_echo() != tun_homes::verdict::ours) return;
         ++_counters.echoes_unanswered;
         return;
     }
@@ -330,8 +317,7 @@ void tun_queue::forget(tun_flow& f) noexcept {
 void tun_queue::bury(tun_flow& f) noexcept {
     forget(f);
     _table.erase(f.tcp().key());
-    const unsigned from = _strays.release(f.tcp().key());
-    if (from != tun_strays::nobody) _uplink.on_adopted_closed(f.tcp().key(), from);
+    _homes.over(f.tcp().key());
     _dead.push_back(&f);
 }
 
@@ -455,9 +441,11 @@ void tun_queue::report(std::string& into, std::string_view name) const {
         name, parts.fragments, parts.reassembled, _fragments.datagrams(), _fragments.bytes(),
         parts.repeated, parts.overlapping, parts.malformed, parts.evicted, parts.refused,
         parts.timed_out);
-    into += fmt::format("{}: strays: handed-over={} adopted={} refused={} passed={} carried={}\n",
-                        name, in.handed_over, in.adopted, in.adoption_refused, _strays.passed(),
-                        _strays.adopted());
+    const tun_strays& strays = _homes.strays();
+    into += fmt::format(
+        "{}: strays: handed-over={} adopted={} refused={} undeliverable={} passed={} carried={}\n",
+        name, _homes.handed_over(), in.adopted, in.adoption_refused, _homes.undeliverable(),
+        strays.passed(), strays.adopted());
     into += fmt::format("{}: dropped: unknown-flow={} too-many-flows={} reassembly={}", name,
                         in.unknown_flow, in.too_many_flows, tcp.reassembly_refused);
     for (std::size_t number = 1; number < in.kinds.size(); ++number) {

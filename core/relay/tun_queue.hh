@@ -5,6 +5,7 @@
 //   session the SYN is held, and refused when none came in time; nothing goes anywhere else.
 //   Fragments are put together first. An echo request is answered here while a session is live, in
 //   the name of its destination; a protocol that cannot be carried gets an ICMP error.
+//   What belongs to another worker's flow is passed on (tun_homes.hh).
 //   flush(), once a turn, after the sessions': windows of what moved, then each flow's word to its
 //   host, then slots go back to the kernel and the read is armed again.
 //
@@ -29,6 +30,7 @@
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_datagrams.hh"
 #include "core/relay/tun_flow.hh"
+#include "core/relay/tun_homes.hh"
 #include "core/relay/tun_icmp.hh"
 #include "core/relay/tun_strays.hh"
 #include "core/relay/tun_writer.hh"
@@ -67,15 +69,30 @@ class tun_uplink {
     virtual void on_device_lost(int error) noexcept = 0;
     // After stop(): nothing is pending.
     virtual void on_stopped() noexcept = 0;
+
+    // ---- other workers' queues of the same device (tun_homes.hh) ----
+    // This worker.
+    virtual unsigned number() const noexcept { return 0; }
+    // The worker that is this flow's home; tun_strays::nobody: the kernel chooses queues by itself.
+    virtual unsigned home(const tun::flow_key&) const noexcept { return tun_strays::nobody; }
+    // Where there are homes: the kernel gives this flow's frames to this worker's queue now.
+    virtual bool comes_in_here(const tun::flow_key&) const noexcept { return true; }
+    virtual bool has_session(unsigned worker) const noexcept {
+        (void)worker;
+        return false;
+    }
     // Gives a copy of a frame (virtio header first) to the queue of worker `to`, which adopts it;
     // tun_strays::anybody: to one whose worker has a session. Returns whom, or tun_strays::nobody.
     virtual unsigned hand_over(bytes_view frame, unsigned to) noexcept {
         (void)frame, (void)to;
         return tun_strays::nobody;
     }
-    // A flow that was adopted from that worker's queue is over.
-    virtual void on_adopted_closed(const tun::flow_key& key, unsigned from) noexcept {
-        (void)key, (void)from;
+    // This worker carries a flow of that home; it is over. Their order is kept.
+    virtual void on_adopted(const tun::flow_key& key, unsigned home) noexcept {
+        (void)key, (void)home;
+    }
+    virtual void on_adopted_closed(const tun::flow_key& key, unsigned home) noexcept {
+        (void)key, (void)home;
     }
 };
 
@@ -102,10 +119,10 @@ struct tun_queue_counters {
     std::uint64_t flows = 0, held = 0;
     std::uint64_t unknown_flow = 0;  // no flow and no SYN: answered with RST
     std::uint64_t too_many_flows = 0;
-    std::uint64_t handed_over = 0, adopted = 0;  // frames, to and from other workers' queues
-    std::uint64_t adoption_refused = 0;          // there was no slot
-    std::uint64_t slots_copied = 0;              // turns in which payload had to leave its slots
-    std::uint64_t echoes_unanswered = 0;         // no session was live
+    std::uint64_t adopted = 0;            // frames from other workers' queues
+    std::uint64_t adoption_refused = 0;   // there was no slot
+    std::uint64_t slots_copied = 0;       // turns in which payload had to leave its slots
+    std::uint64_t echoes_unanswered = 0;  // no session was live
     // ICMP errors of hosts: all, those about no flow or nothing under way, a smaller MTU told.
     std::uint64_t errors_heard = 0, errors_strange = 0, too_big_heard = 0;
     std::array<std::uint64_t, static_cast<std::size_t>(tun::frame_kind::kinds)> kinds{};
@@ -120,10 +137,11 @@ class tun_queue final : private tun::tcp_events {
     tun_queue(const tun_queue&) = delete;
     tun_queue& operator=(const tun_queue&) = delete;
 
-    // A frame of a flow that came in on the queue of worker `from`, which has no session. Copied.
+    // A frame that came in on another worker's queue, from worker `from`. Copied.
     void adopt(bytes_view frame, unsigned from) noexcept;
-    // What on_adopted_closed() of that worker's queue said.
-    void forget_passed(const tun::flow_key& key) noexcept { _strays.forget(key); }
+    // What on_adopted() and on_adopted_closed() of worker `by`'s queue said.
+    void carried(const tun::flow_key& key, unsigned by) noexcept;
+    void forget_carried(const tun::flow_key& key, unsigned by) noexcept { _homes.forget(key, by); }
     // A session is live: flows that waited for one get their channels.
     void session_ready() noexcept;
     // What another queue's host said about a flow that may be here.
@@ -141,6 +159,7 @@ class tun_queue final : private tun::tcp_events {
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
     const tun_icmp& icmp() const noexcept { return _icmp; }
     const tun::fragment_store& fragments() const noexcept { return _fragments; }
+    const tun_homes& homes() const noexcept { return _homes; }
     // Lines for a person, each begun with `name`.
     void report(std::string& into, std::string_view name) const;
 
@@ -184,11 +203,10 @@ class tun_queue final : private tun::tcp_events {
 
     void on_read(ring::completion) noexcept;
     void on_cancelled(ring::completion) noexcept;
-    void take(bytes_view frame) noexcept;
+    void take(bytes_view frame, unsigned from) noexcept;
     void hand_on(tun::frame_kind, const tun::parsed_frame&) noexcept;
     void take_tcp(const tun::parsed_frame&) noexcept;
-    bool pass_on(const tun::parsed_frame&) noexcept;
-    unsigned hand_over(unsigned to) noexcept;
+    void take_udp(const tun::parsed_frame&) noexcept;
     void take_icmp(const tun::parsed_frame&) noexcept;
     void take_fragment(const tun::parsed_frame&) noexcept;
     // False: the flow is not here.
@@ -208,9 +226,8 @@ class tun_queue final : private tun::tcp_events {
     tun_queue_settings _settings;
     tun::descriptor _descriptor;
     ring::buffer_group _slots;
-    ring::buffer _frame;                  // while it is taken in
-    bytes_view _raw;                      // the same, virtio header included
-    unsigned _from = tun_strays::nobody;  // whose queue it came in on; nobody: this one
+    ring::buffer _frame;  // while it is taken in
+    tun_homes _homes;
     tun_blocks _blocks;
     tun_writer _writer;
     tun_icmp _icmp;
@@ -220,7 +237,6 @@ class tun_queue final : private tun::tcp_events {
     std::unique_ptr<tun_datagrams> _datagrams;
     tun::tcp_context _tcp;
     tun::flow_table _table;
-    tun_strays _strays;
     std::vector<tun_flow*> _flows;  // by index
     std::vector<std::uint32_t> _free_indices;
     std::vector<tun_flow*> _dead;

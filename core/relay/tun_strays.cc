@@ -16,7 +16,7 @@ unsigned tun_strays::find(const std::unique_ptr<tun::flow_table>& in,
 
 // What finds no memory is not remembered: a frame that comes in here later is answered with a
 // reset.
-void tun_strays::put(std::unique_ptr<tun::flow_table>& in, const tun::flow_key& key,
+bool tun_strays::put(std::unique_ptr<tun::flow_table>& in, const tun::flow_key& key,
                      unsigned number) noexcept {
     if (in == nullptr) {
         tun::hash_key secret;
@@ -24,11 +24,11 @@ void tun_strays::put(std::unique_ptr<tun::flow_table>& in, const tun::flow_key& 
         try {
             in = std::make_unique<tun::flow_table>(secret, _limit);
         } catch (const std::bad_alloc&) {
-            return;
+            return false;
         }
     }
     in->erase(key);
-    in->insert(key, number);
+    return in->insert(key, number) == tun::flow_table::outcome::inserted;
 }
 
 unsigned tun_strays::carrier(const tun::flow_key& key) const noexcept {
@@ -43,8 +43,8 @@ void tun_strays::forget(const tun::flow_key& key) noexcept {
     if (_passed != nullptr) _passed->erase(key);
 }
 
-void tun_strays::adopt(const tun::flow_key& key, unsigned from) noexcept {
-    put(_adopted, key, from);
+bool tun_strays::adopt(const tun::flow_key& key, unsigned from) noexcept {
+    return put(_adopted, key, from);
 }
 
 unsigned tun_strays::release(const tun::flow_key& key) noexcept {

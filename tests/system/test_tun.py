@@ -105,12 +105,12 @@ class World:
                 return False
         return True
 
-    def client(self, *flags, port=8080, connected=True, env=None, remotes=(), name="burin-client"):
+    def client(self, *flags, port=8080, connected=True, env=None, remotes=(), name="burin-client", **more):
         words = ["--tun", DEVICE, "--tun-addr", "10.9.0.1/24"]
         for route in self.routes:
             words += ["--route", route]
         process = self.t.start(name, [self.t.binary, "client", "--min-retry-interval", "100ms", "--max-retry-interval", "1s", *words,
-                                      *flags, f"http://{OUTSIDE}:{port}", *remotes], env)
+                                      *flags, f"http://{OUTSIDE}:{port}", *remotes], env, **more)
         if connected:
             process.wait_line("Connected", 15 * self.t.patience)
         return process

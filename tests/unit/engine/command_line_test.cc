@@ -118,6 +118,8 @@ TEST_CASE("the environment is the fallback") {
     CHECK(c.connect_timeout == 60 * ring::second);
     CHECK(c.session_wait == 2 * ring::second);
     CHECK(c.handshake_timeout == 7 * ring::second);
+    CHECK(c.steering);
+    CHECK_FALSE(client({"u", "1"}, {{"BURIN_NO_STEERING", "1"}}).steering);
     // What cannot be read falls back silently.
     auto odd = client({"u", "1"}, {{"CHISEL_WS_TIMEOUT", "soon"},
                                    {"CHISEL_SSH_WAIT", "-1s"},

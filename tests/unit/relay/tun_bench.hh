@@ -69,6 +69,8 @@ class tun_host {
         seq += static_cast<std::uint32_t>(payload.size());
         if (flags & (tun::tcp_syn | tun::tcp_fin)) ++seq;
     }
+    // The kernel gives what it says to another queue from now on.
+    void move(int device) { _device = device; }
     void syn() { say(tun::tcp_syn); }
     void acknowledge() { say(tun::tcp_ack); }
     void acknowledge_news() {

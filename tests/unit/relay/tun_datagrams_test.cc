@@ -147,7 +147,27 @@ struct tun_udp_bench : datagram_bench, tun_uplink {
     void on_stray_error(const tun::icmp_report&) noexcept override {}
     void on_device_lost(int) noexcept override {}
     void on_stopped() noexcept override { ++stopped; }
+    // Other workers, which only take notes: every flow's home is `home_is`, this worker is 0.
+    unsigned home(const tun::flow_key&) const noexcept override { return home_is; }
+    bool comes_in_here(const tun::flow_key&) const noexcept override { return comes_in; }
+    bool has_session(unsigned worker) const noexcept override { return worker == live_worker; }
+    unsigned hand_over(bytes_view frame, unsigned to) noexcept override {
+        if (to == tun_strays::anybody) to = live_worker;
+        if (to != tun_strays::nobody)
+            passed.emplace_back(to, byte_vector(frame.begin(), frame.end()));
+        return to;
+    }
+    void on_adopted(const tun::flow_key& key, unsigned to) noexcept override {
+        told.push_back("began " + std::to_string(key.source_port) + " " + std::to_string(to));
+    }
+    void on_adopted_closed(const tun::flow_key& key, unsigned to) noexcept override {
+        told.push_back("over " + std::to_string(key.source_port) + " " + std::to_string(to));
+    }
 
+    unsigned home_is = tun_strays::nobody, live_worker = tun_strays::nobody;
+    bool comes_in = true;
+    std::vector<std::pair<unsigned, byte_vector>> passed;
+    std::vector<std::string> told;
     std::unique_ptr<tun_queue> queue;
     std::vector<std::unique_ptr<far_channel>> far;
     std::vector<std::string> refused;
@@ -446,4 +466,71 @@ TEST_CASE("tun udp: a far end that gives no credit costs the oldest datagrams, a
     b.exit->layer->consumed(*c.at, c.at->window - c.at->receive_left - c.at->consumed);
     b.until([&] { return c.records.back().second.starts_with("499!"); });
     CHECK(c.records.size() == 501 - b.datagrams.counters.no_window);
+}
+
+TEST_CASE(
+    "tun udp: a flow of another worker's is told to its home, and stays here while it lives") {
+    tun_udp_bench b;
+    b.home_is = 1;
+    b.ask(5000, 9, "one");
+    b.channel(0, 1);
+    CHECK(b.told == std::vector<std::string>{"began 5000 1"});
+    // The home has a session again: what comes in here all the same is here if its flow is.
+    b.comes_in = false;
+    b.live_worker = 1;
+    b.ask(5000, 9, "two");
+    b.channel(0, 2);
+    CHECK(b.passed.empty());
+    b.ask(5001, 9, "elsewhere");
+    b.until([&] { return b.passed.size() == 1; });
+    CHECK(b.passed[0].first == 1);
+    CHECK(b.counter("flows") == 1);
+    // And what its home passes on is taken here without asking.
+    b.queue->adopt(b.passed[0].second, 1);
+    b.channel(0, 3);
+    CHECK(b.told == std::vector<std::string>{"began 5000 1", "began 5001 1"});
+    b.pass(61 * ring::second);
+    CHECK(b.told.size() == 4);
+    CHECK(b.told.back() == "over 5001 1");
+    CHECK(b.queue->homes().strays().adopted() == 0);
+    // Unless there is no session here any more.
+    b.live = false;
+    b.queue->adopt(b.passed[0].second, 1);
+    CHECK(b.queue->homes().undeliverable() == 1);
+    CHECK(b.counter("flows") == 0);
+    CHECK(b.passed.size() == 1);
+    b.live = true;
+}
+
+TEST_CASE("tun udp: at home, what another worker carries goes there while that has a session") {
+    tun_udp_bench b;
+    // With steering and without: there, a flow's home is where it comes in.
+    b.home_is = GENERATE(0u, tun_strays::nobody);
+    tun::flow_key key;
+    key.source = tun::flow_address::v4(0x0a050002);
+    key.destination = tun::flow_address::v4(0x0a4d0001);
+    key.source_port = 5000;
+    key.destination_port = 9;
+    key.protocol = tun::ip_protocol::udp;
+    b.queue->carried(key, 2);
+    b.live_worker = 2;
+    b.ask(5000, 9, "one");
+    b.until([&] { return b.passed.size() == 1; });
+    CHECK(b.passed[0].first == 2);
+    b.ask(5001, 9, "another");
+    b.channel(0, 1);
+    CHECK(b.told.empty());
+    // The other one's session is lost: the flow begins anew here.
+    b.live_worker = tun_strays::nobody;
+    b.ask(5000, 9, "two");
+    b.channel(0, 2);
+    CHECK(b.passed.size() == 1);
+    CHECK(b.queue->homes().strays().passed() == 0);
+    // No session here: anybody's.
+    b.live = false;
+    b.live_worker = 3;
+    b.ask(5002, 9, "three");
+    b.until([&] { return b.passed.size() == 2; });
+    CHECK(b.passed[1].first == 3);
+    b.live = true;
 }

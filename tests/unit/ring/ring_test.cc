@@ -134,6 +134,27 @@ TEST_CASE("a trimmed group serves on, and what is held or offered keeps its memo
     REQUIRE(group.offered() == 2);
 }
 
+TEST_CASE("however often a group runs dry, some are left to be borrowed", "[ring]") {
+    ring r;
+    buffer_group group(
+        r, {.id = 3, .bytes = 4096, .headroom = 0, .count = 8, .offered = 1, .kept = 3});
+    for (int i = 0; i < 10; ++i) {
+        group.ran_out();
+        group.offer();
+    }
+    CHECK(group.offered() == 5);
+    std::deque<buffer> borrowed;
+    for (int i = 0; i < 3; ++i) {
+        borrowed.push_back(group.borrow());
+        CHECK(borrowed.back());
+    }
+    CHECK_FALSE(group.borrow());
+    borrowed.clear();
+    group.offer();
+    CHECK(group.offered() == 5);
+    CHECK(group.borrow());
+}
+
 TEST_CASE("cancelling a descriptor ends what is pending on it", "[ring]") {
     ring r;
     pair_of_sockets s;
