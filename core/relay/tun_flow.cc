@@ -18,6 +18,9 @@ inline constexpr std::uint32_t first_share = 64 * 1024, least_share = 16 * 1024;
 inline constexpr ring::microseconds_t least_epoch = 10 * ring::millisecond;
 // How long a host may keep open what the far end has closed altogether: Linux's FIN-WAIT-2.
 inline constexpr ring::microseconds_t orphan_time = 60 * ring::second;
+// A peer that does not answer an open at all: by then every host has given up (Linux repeats its
+// SYN for 127 s).
+inline constexpr ring::microseconds_t answer_time = 130 * ring::second;
 }  // namespace
 
 tun_flow::tun_flow(tun_queue& queue, tun::tcp_context& context, const tun::parsed_frame& syn,
@@ -27,7 +30,7 @@ tun_flow::tun_flow(tun_queue& queue, tun::tcp_context& context, const tun::parse
 }
 
 tun_flow::~tun_flow() {
-    if (_charged > 0) _queue.budget().shrink(_charged);
+    give_back_share();
 }
 
 std::string tun_flow::target() const {
@@ -54,7 +57,7 @@ void tun_flow::wait(ring::microseconds_t deadline) noexcept {
 
 void tun_flow::open(ssh::connection& connection) noexcept {
     _stage = stage::asked;
-    _own_deadline = ring::timer_wheel::never;
+    _own_deadline = _queue.time() + answer_time;
     rearm();
     const std::string name = target();
     _connection = &connection;
@@ -66,6 +69,8 @@ void tun_flow::open(ssh::connection& connection) noexcept {
 
 void tun_flow::on_confirmed() noexcept {
     _stage = stage::confirmed;
+    _own_deadline = ring::timer_wheel::never;
+    rearm();
     _charged = _queue.budget().grow(first_share);
     _share = std::max(_charged, least_share);
     _epoch_start = _queue.time();
@@ -122,6 +127,11 @@ void tun_flow::tell_closed() noexcept {
     _queue.uplink().on_flow_closed(*this);
 }
 
+void tun_flow::give_back_share() noexcept {
+    if (_charged > 0) _queue.budget().shrink(std::exchange(_charged, 0));
+    _share = 0;
+}
+
 void tun_flow::give_up_channel() noexcept {
     if (_channel == nullptr) return;
     ssh::channel* c = _channel;
@@ -158,6 +168,12 @@ void tun_flow::acked(std::uint32_t bytes) noexcept {
     close_channel_if_done();
 }
 
+// Nothing moves any more, and nothing waits.
+void tun_flow::lingers() noexcept {
+    give_back_share();
+    _queue.linger(*this);
+}
+
 void tun_flow::closed(tun::tcp_close reason) noexcept {
     _timer.disarm();
     if (_channel != nullptr && reason == tun::tcp_close::finished) {
@@ -167,6 +183,7 @@ void tun_flow::closed(tun::tcp_close reason) noexcept {
     }
     give_up_channel();
     tell_closed();
+    give_back_share();
     _queue.bury(*this);
 }
 
@@ -224,11 +241,11 @@ void tun_flow::arm(ring::microseconds_t deadline) noexcept {
 }
 
 void tun_flow::rearm() noexcept {
-    const ring::microseconds_t next = std::min(_tcp_deadline, _own_deadline);
-    if (next == ring::timer_wheel::never)
+    const ring::microseconds_t due = std::min(_tcp_deadline, _own_deadline);
+    if (due == ring::timer_wheel::never)
         _timer.disarm();
-    else if (!_timer.armed() || _timer.deadline() != next)
-        _queue.timers().arm(_timer, next);
+    else if (!_timer.armed() || _timer.deadline() != due)
+        _queue.timers().arm(_timer, due);
 }
 
 void tun_flow::on_timer(ring::microseconds_t now) noexcept {
@@ -241,6 +258,8 @@ void tun_flow::on_timer(ring::microseconds_t now) noexcept {
         if (_stage == stage::waiting) {
             _queue.uplink().on_flow_refused(*this, "no session in time");
             reset();
+        } else if (_stage == stage::asked) {
+            _queue.expire(*this);
         } else if (_tcp.unacknowledged() > 0 && _tcp.unacknowledged() < _orphan_bytes) {
             _orphan_bytes = _tcp.unacknowledged();
             _own_deadline = now + orphan_time;  // the host still takes what there is
