@@ -55,8 +55,8 @@ std::vector<endpoint> interleave(std::span<const endpoint> addresses) {
     return mixed;
 }
 
-// A socket on its way. It outlives its dial when that does not want it any longer: cancelled by
-// descriptor, both completions reaped, then closed.
+// A socket on its way. It outlives its dial when that does not want it any longer: cancelled, both
+// completions reaped, then closed.
 struct dial_attempt {
     dial_attempt(dialer& d, dial& w, const endpoint& address, int descriptor)
         : dialer_(d), who(&w), to(address), socket(descriptor), index(d._attempts.size()) {
@@ -77,7 +77,7 @@ struct dial_attempt {
     }
     void abandon() noexcept {
         leave();
-        if (!cancel.in_flight) dialer_._ring.cancel(cancel, socket);
+        if (!cancel.in_flight) dialer_._ring.cancel(cancel, connect);
     }
     void on_connected(ring::completion c) noexcept {
         if (who != nullptr) {

@@ -17,11 +17,31 @@ std::uint32_t to_ms(ring::microseconds_t now) noexcept {
 }
 }  // namespace
 
+template <auto Link, class T>
+void half_open::push(std::vector<T>& all, ends& list, std::uint32_t one) noexcept {
+    all[one].*Link = {none, list.last};
+    (list.last == none ? list.first : (all[list.last].*Link).next) = one;
+    list.last = one;
+}
+
+template <auto Link, class T>
+void half_open::drop(std::vector<T>& all, ends& list, std::uint32_t one) noexcept {
+    const links at = all[one].*Link;
+    (at.before == none ? list.first : (all[at.before].*Link).next) = at.next;
+    (at.next == none ? list.last : (all[at.next].*Link).before) = at.before;
+}
+
 half_open::half_open(const tun::hash_key& key, const half_open_settings& s)
     : _settings(s),
       _most_of_a_host(std::max(1u, s.most / 2)),
       _table(key, s.most),
       _ranks(std::size_t{_most_of_a_host} + 1) {}
+
+bool half_open::is_older(std::uint32_t flow, ring::microseconds_t age,
+                         ring::microseconds_t now) const noexcept {
+    const std::uint32_t age_ms = to_ms(now) - _entries[flow].since_ms;
+    return age_ms * ring::millisecond >= age;
+}
 
 half_open::answer half_open::admit(const tun::flow_key& of, ring::microseconds_t now,
                                    bool full) const noexcept {
@@ -29,46 +49,54 @@ half_open::answer half_open::admit(const tun::flow_key& of, ring::microseconds_t
     const std::uint32_t count = known == none ? 0 : _hosts[known].count;
     const bool has_share = count >= _most_of_a_host;
     if (!full && !has_share && _size < _settings.most) return {};
-    if (_size == 0) return {outcome::refused, nullptr};
-    if (!has_share && _greatest >= count + 2)
-        return {outcome::crowded, _hosts[_ranks[_greatest].first].flows.first};
-    // A host's own oldest; for one that has none yet, that of the host which is there the longest.
-    flow_entry* loser = _hosts[known == none ? _ranks[_greatest].first : known].flows.first;
-    const std::uint32_t age_ms = to_ms(now) - loser->since_ms;
-    if (age_ms * ring::millisecond < _settings.least_age) return {outcome::refused, nullptr};
+    if (_size == 0) return {outcome::refused, none};
+    const host& richest = _hosts[_ranks[_greatest].first];
+    if (!has_share) {
+        if (_greatest >= count + 2) return {outcome::crowded, richest.flows.first};
+        if (is_older(_ages.first, _settings.stale_age, now))
+            return {outcome::replaces, _ages.first};
+    }
+    const std::uint32_t loser = known == none ? richest.flows.first : _hosts[known].flows.first;
+    if (!is_older(loser, _settings.least_age, now)) return {outcome::refused, none};
     return {outcome::replaces, loser};
 }
 
-void half_open::insert(flow_entry& e, const tun::flow_key& of, ring::microseconds_t now) noexcept {
+void half_open::insert(std::uint32_t flow, const tun::flow_key& of,
+                       ring::microseconds_t now) noexcept {
     const tun::flow_key key = source_of(of);
     std::uint32_t index = _table.find(key);
     if (index == none)
         index = make_host(key);
     else
         leave_rank(index);
-    host& h = _hosts[index];
+    if (flow >= _entries.size()) _entries.resize(std::size_t{flow} + 1);
+    entry& e = _entries[flow];
     e.since_ms = to_ms(now);
     e.host = index;
-    h.flows.push(e);
-    ++h.count;
+    host& h = _hosts[index];
+    push<&entry::by_host>(_entries, h.flows, flow);
+    push<&entry::by_age>(_entries, _ages, flow);
     ++_size;
-    enter_rank(index);
+    ++h.count;
+    push<&host::by_rank>(_hosts, _ranks[h.count], index);
+    _greatest = std::max(_greatest, h.count);
 }
 
-void half_open::remove(flow_entry& e) noexcept {
-    if (e.host == none) return;
-    const std::uint32_t index = std::exchange(e.host, none);
+void half_open::remove(std::uint32_t flow) noexcept {
+    if (flow >= _entries.size() || _entries[flow].host == none) return;
+    const std::uint32_t index = std::exchange(_entries[flow].host, none);
     host& h = _hosts[index];
     leave_rank(index);
-    h.flows.remove(e);
+    drop<&entry::by_host>(_entries, h.flows, flow);
+    drop<&entry::by_age>(_entries, _ages, flow);
     --_size;
-    if (--h.count > 0) return enter_rank(index);
+    if (--h.count > 0) return push<&host::by_rank>(_hosts, _ranks[h.count], index);
     _table.erase(h.key);
     _free.push_back(index);
 }
 
 std::uint32_t half_open::make_host(const tun::flow_key& key) noexcept {
-    std::uint32_t index = static_cast<std::uint32_t>(_hosts.size());
+    auto index = static_cast<std::uint32_t>(_hosts.size());
     if (_free.empty()) {
         _hosts.emplace_back();
     } else {
@@ -81,24 +109,12 @@ std::uint32_t half_open::make_host(const tun::flow_key& key) noexcept {
     return index;
 }
 
-void half_open::enter_rank(std::uint32_t index) noexcept {
-    host& h = _hosts[index];
-    rank& r = _ranks[h.count];
-    h.next = none;
-    h.before = r.last;
-    (r.last == none ? r.first : _hosts[r.last].next) = index;
-    r.last = index;
-    _greatest = std::max(_greatest, h.count);
-}
-
+// Its count is about to change by one, so when it leaves the highest rank empty, the rank below is
+// the highest: it goes there, or others are there, or there is none.
 void half_open::leave_rank(std::uint32_t index) noexcept {
-    host& h = _hosts[index];
-    rank& r = _ranks[h.count];
-    (h.before == none ? r.first : _hosts[h.before].next) = h.next;
-    (h.next == none ? r.last : _hosts[h.next].before) = h.before;
-    // Counts change by one, so what leaves the highest rank empty is at most one below it; a host
-    // that goes altogether leaves from rank one.
-    if (h.count == _greatest && r.first == none) --_greatest;
+    const std::uint32_t count = _hosts[index].count;
+    drop<&host::by_rank>(_hosts, _ranks[count], index);
+    if (count == _greatest && _ranks[count].first == none) --_greatest;
 }
 
 }  // namespace burin::relay

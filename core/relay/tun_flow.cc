@@ -81,6 +81,8 @@ void tun_flow::on_confirmed() noexcept {
 void tun_flow::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
     _queue.uplink().on_flow_refused(*this, ssh::rejection_text(reason, text));
+    // For want of room at the far end, which passes: the host is left to try again.
+    if (reason == ssh::open_failure_reason::shortage) return give_way();
     reset();
 }
 

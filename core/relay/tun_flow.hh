@@ -24,7 +24,6 @@
 #include <string>
 #include <string_view>
 
-#include "core/relay/half_open.hh"
 #include "core/ssh/connection.hh"
 #include "ring/timer_wheel.hh"
 #include "tun/tcp.hh"
@@ -33,7 +32,7 @@ namespace burin::relay {
 
 class tun_queue;
 
-class tun_flow final : public ssh::channel_end, public flow_entry {
+class tun_flow final : public ssh::channel_end {
   public:
     tun_flow(tun_queue&, tun::tcp_context&, const tun::parsed_frame& syn, std::uint32_t index,
              std::uint32_t number, ring::microseconds_t now);
@@ -115,6 +114,7 @@ class tun_flow final : public ssh::channel_end, public flow_entry {
     std::uint32_t _orphan_bytes = 0;  // unacknowledged when the orphan was last looked at
     std::uint32_t _index;
     std::uint32_t _number;
+    std::uint32_t _time_wait_next = 0, _time_wait_before = 0;  // in the queue's list of those
     stage _stage = stage::waiting;
     bool _eof = false;        // of the channel
     bool _doomed = false;     // RST as soon as there is room

@@ -200,7 +200,7 @@ void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexc
     }
     if (before != nullptr) f->tcp().succeed(before->tcp());
     ++_counters.flows;
-    _half_open.insert(*f, syn.key, time());
+    _half_open.insert(index, syn.key, time());
     if (_from != tun_strays::nobody) _strays.adopt(syn.key, _from);
     if (ssh::connection* session = _uplink.session()) return f->open(*session);
     ++_counters.held;
@@ -215,15 +215,15 @@ bool tun_queue::make_room(const tun::flow_key& key) noexcept {
         return false;
     }
     bool full = _table.size() >= _settings.most_flows;
-    if (full && _time_waits.first != nullptr) {
+    if (full && _first_time_wait != half_open::none) {
         ++_counters.time_waits_cut;
-        static_cast<tun_flow&>(*_time_waits.first).give_way();
+        _flows[_first_time_wait]->give_way();
         full = false;
     }
     half_open::answer a = _half_open.admit(key, time(), full);
     if (a.what == half_open::outcome::room) return true;
     tell_crowd();
-    auto* loser = static_cast<tun_flow*>(a.loser);
+    tun_flow* loser = a.loser == half_open::none ? nullptr : _flows[a.loser];
     // Where an open cannot be taken back, its place is gone until the peer answers: only a host
     // that has more than its share is worth that.
     if (a.what == half_open::outcome::replaces && session != nullptr && loser->asked() &&
@@ -346,7 +346,7 @@ void tun_queue::arm(tun::tcp_flow& f, tun::time_us deadline) noexcept {
     owner(f).arm(deadline);
 }
 void tun_queue::established(tun::tcp_flow& f) noexcept {
-    _half_open.remove(owner(f));
+    _half_open.remove(owner(f).index());
 }
 void tun_queue::lingers(tun::tcp_flow& f) noexcept {
     owner(f).lingers();
@@ -377,7 +377,18 @@ void tun_queue::forget(tun_flow& f) noexcept {
 
 void tun_queue::linger(tun_flow& f) noexcept {
     f._lingering = true;
-    _time_waits.push(f);
+    f._time_wait_before = _last_time_wait;
+    f._time_wait_next = half_open::none;
+    (_last_time_wait == half_open::none ? _first_time_wait
+                                        : _flows[_last_time_wait]->_time_wait_next) = f.index();
+    _last_time_wait = f.index();
+}
+
+void tun_queue::end_time_wait(tun_flow& f) noexcept {
+    if (!std::exchange(f._lingering, false)) return;
+    const std::uint32_t before = f._time_wait_before, next = f._time_wait_next;
+    (before == half_open::none ? _first_time_wait : _flows[before]->_time_wait_next) = next;
+    (next == half_open::none ? _last_time_wait : _flows[next]->_time_wait_before) = before;
 }
 
 void tun_queue::expire(tun_flow& f) noexcept {
@@ -387,8 +398,8 @@ void tun_queue::expire(tun_flow& f) noexcept {
 
 void tun_queue::bury(tun_flow& f) noexcept {
     forget(f);
-    _half_open.remove(f);
-    if (f._lingering) _time_waits.remove(f);
+    _half_open.remove(f.index());
+    end_time_wait(f);
     _table.erase(f.tcp().key());
     const unsigned from = _strays.release(f.tcp().key());
     if (from != tun_strays::nobody) _uplink.on_adopted_closed(f.tcp().key(), from);

@@ -218,6 +218,7 @@ class tun_queue final : private tun::tcp_events {
     // False: the SYN has to be dropped.
     bool make_room(const tun::flow_key&) noexcept;
     void tell_crowd() noexcept;
+    void end_time_wait(tun_flow&) noexcept;
     void forget(tun_flow&) noexcept;
     void flush_work() noexcept;
     void free_slots() noexcept;
@@ -243,7 +244,8 @@ class tun_queue final : private tun::tcp_events {
     tun::tcp_context _tcp;
     tun::flow_table _table;
     half_open _half_open;
-    flow_entries _time_waits;  // the oldest first
+    // Flows in TIME_WAIT by index, the oldest first.
+    std::uint32_t _first_time_wait = half_open::none, _last_time_wait = half_open::none;
     ring::microseconds_t _crowd_told = 0;
     tun_strays _strays;
     std::vector<tun_flow*> _flows;  // by index

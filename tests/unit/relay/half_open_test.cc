@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <random>
 #include <vector>
 
@@ -28,41 +27,49 @@ struct crowd {
         k.destination_port = 80;
         return k;
     }
-    struct flow : flow_entry {
-        std::uint32_t of = 0;
+    struct flow {
+        std::uint32_t number = 0, of = 0;
+        ring::microseconds_t since = 0;
     };
     // A SYN of a host; the loser is removed, as the queue does it.
     outcome syn(std::uint32_t of, bool full = false) {
         const half_open::answer a = all.admit(key(of), now, full);
-        CHECK((a.loser != nullptr) == (a.what == outcome::crowded || a.what == outcome::replaces));
+        CHECK((a.loser != half_open::none) ==
+              (a.what == outcome::crowded || a.what == outcome::replaces));
         last_loser = ~0u;
         if (a.what == outcome::refused) return a.what;
-        if (a.loser != nullptr) {
-            last_loser = static_cast<flow*>(a.loser)->of;
-            last_age = static_cast<std::uint32_t>(now / ms) - a.loser->since_ms;
-            end(static_cast<flow*>(a.loser));
+        if (a.loser != half_open::none) {
+            const auto at = std::find_if(flows.begin(), flows.end(),
+                                         [&](const flow& f) { return f.number == a.loser; });
+            REQUIRE(at != flows.end());
+            last_loser = at->of;
+            last_age = now - at->since;
+            end(static_cast<std::size_t>(at - flows.begin()));
         }
-        flows.push_back(std::make_unique<flow>());
-        flows.back()->of = of;
-        all.insert(*flows.back(), key(of), now);
+        std::uint32_t number = 0;  // the lowest that is free
+        while (std::any_of(flows.begin(), flows.end(),
+                           [&](const flow& f) { return f.number == number; }))
+            ++number;
+        flows.push_back({number, of, now});
+        all.insert(number, key(of), now);
         return a.what;
     }
-    void end(flow* f) {
-        all.remove(*f);
-        CHECK_FALSE(half_open::holds(*f));
-        std::erase_if(flows, [&](const auto& one) { return one.get() == f; });
+    void end(std::size_t at) {
+        all.remove(flows[at].number);
+        all.remove(flows[at].number);  // and once more, which is nothing
+        flows.erase(flows.begin() + static_cast<std::ptrdiff_t>(at));
     }
     std::map<std::uint32_t, std::uint32_t> counts() const {
         std::map<std::uint32_t, std::uint32_t> out;
-        for (const auto& f : flows) ++out[f->of];
+        for (const flow& f : flows) ++out[f.of];
         return out;
     }
 
     half_open all;
     ring::microseconds_t now = 1000 * ring::second;
-    std::vector<std::unique_ptr<flow>> flows;  // the oldest first
+    std::vector<flow> flows;  // the oldest first
     std::uint32_t last_loser = ~0u;
-    std::uint32_t last_age = 0;  // in milliseconds
+    ring::microseconds_t last_age = 0;
 };
 
 }  // namespace
@@ -78,13 +85,13 @@ TEST_CASE("a host has half of all half-open flows at most, and replaces its own"
     for (int i = 0; i < 5; ++i) {
         CHECK(c.syn(1) == outcome::replaces);
         CHECK(c.last_loser == 1);
-        CHECK(c.last_age == 100);
+        CHECK(c.last_age == 100 * ms);
     }
     CHECK(c.syn(1) == outcome::refused);  // all of them are new
     for (std::uint32_t other = 2; other <= 6; ++other) CHECK(c.syn(other) == outcome::room);
     CHECK(c.all.size() == 10);
     CHECK(c.all.hosts() == 6);
-    while (!c.flows.empty()) c.end(c.flows.front().get());
+    while (!c.flows.empty()) c.end(0);
     CHECK(c.all.size() == 0);
     CHECK(c.all.hosts() == 0);
 }
@@ -126,6 +133,31 @@ TEST_CASE("where every SYN names another host, the oldest gives way") {
     CHECK(c.all.hosts() == 4);
 }
 
+TEST_CASE("what nobody will answer any more makes room for anybody") {
+    crowd c({.most = 8, .least_age = 100 * ms, .stale_age = 1000 * ms});
+    for (std::uint32_t host = 1; host <= 4; ++host) {
+        c.syn(host);
+        c.syn(host);
+    }
+    c.now += 99 * ms;
+    c.syn(5);
+    CHECK(c.last_loser == 1);  // which had two
+    CHECK(c.syn(5) == outcome::refused);
+    c.now += 901 * ms;
+    // All but its own are stale: a burst of one host takes their places, up to its share.
+    for (std::uint32_t loser : {1u, 2u, 2u}) {
+        CHECK(c.syn(5) == outcome::replaces);
+        CHECK(c.last_loser == loser);
+    }
+    CHECK(c.counts().at(5) == 4);
+    CHECK(c.syn(5) == outcome::replaces);
+    CHECK(c.last_loser == 5);
+    CHECK(c.last_age == 901 * ms);
+    CHECK(c.syn(5) == outcome::refused);
+    CHECK(c.syn(3) == outcome::crowded);
+    CHECK(c.last_loser == 5);
+}
+
 TEST_CASE("a full table makes somebody give way, whatever the number") {
     crowd c({.most = 100, .least_age = 100 * ms});
     CHECK(c.syn(1, true) == outcome::refused);  // there is nobody
@@ -142,15 +174,16 @@ TEST_CASE("any order of beginnings and ends keeps the ranks of hosts") {
     const unsigned seed = std::random_device{}();
     INFO("seed " << seed);
     std::mt19937 random(seed);
-    crowd c({.most = 40, .least_age = 50 * ms});
+    crowd c({.most = 40, .least_age = 50 * ms, .stale_age = 400 * ms});
     for (int step = 0; step < 20'000; ++step) {
         c.now += random() % 5 * ms;
         if (random() % 3 == 0 && !c.flows.empty()) {
-            c.end(c.flows[random() % c.flows.size()].get());
+            c.end(random() % c.flows.size());
             continue;
         }
         const auto before = c.counts();
         const std::size_t all = c.flows.size();
+        const ring::microseconds_t oldest_age = all == 0 ? 0 : c.now - c.flows.front().since;
         const std::uint32_t host = random() % (step % 1000 < 500 ? 4 : 60);
         const auto at = before.find(host);
         const std::uint32_t had = at == before.end() ? 0 : at->second;
@@ -167,8 +200,9 @@ TEST_CASE("any order of beginnings and ends keeps the ranks of hosts") {
             case outcome::replaces:
                 REQUIRE((all == 40 || had == 20));
                 REQUIRE((had == 20 || most < had + 2));
-                REQUIRE(c.last_age >= 50);
-                if (had > 0) REQUIRE(c.last_loser == host);
+                REQUIRE(c.last_age >= 50 * ms);
+                if (had > 0 && c.last_age < 400 * ms) REQUIRE(c.last_loser == host);
+                if (had < 20) REQUIRE((oldest_age < 400 * ms || c.last_age == oldest_age));
                 break;
             case outcome::refused: REQUIRE((all == 40 || had == 20)); break;
         }

@@ -78,7 +78,7 @@ TEST_CASE("a host that floods silent addresses is held to its share, and told no
     CHECK(f.b.crowds == 1);
     CHECK(f.silent.size() == 4);
     // What has not answered for long makes room for the next; the far end takes it back.
-    f.b.pass(300 * ring::millisecond);
+    f.b.pass(600 * ring::millisecond);
     f.flood(7, 3, 20'000);
     CHECK(f.counters().replaced == 3);
     CHECK(f.b.queue->half_opens().size() == 4);
@@ -127,7 +127,7 @@ TEST_CASE("beside a flood, flows go on and other hosts connect at once") {
 TEST_CASE("a peer that takes no opens back has each of them answered, and none leaks") {
     flood_bench f(8, 1000, false);
     f.flood(7, 20);
-    f.b.pass(300 * ring::millisecond);
+    f.b.pass(600 * ring::millisecond);
     f.flood(7, 20, 20'000);
     // An abandoned open would only be one more that waits for its answer.
     CHECK(f.counters().replaced == 0);
@@ -184,7 +184,7 @@ TEST_CASE("a host that never completes its handshake gives way, and its destinat
     }
     CHECK(f.b.queue->half_opens().size() == 4);
     SECTION("for the next of its own") {
-        f.b.pass(300 * ring::millisecond);
+        f.b.pass(600 * ring::millisecond);
         f.flood(7, 1);
         f.b.go_until([&] {
             far[0]->read_from(0);
