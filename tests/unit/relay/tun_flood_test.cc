@@ -313,3 +313,18 @@ TEST_CASE("a host that keeps open what the far end has closed is given up") {
     CHECK(f.b.queue->flows() == 0);
     f.b.check_nothing_left();
 }
+
+TEST_CASE("a far end without room is no refusal: the host is left to try again") {
+    flood_bench f;
+    f.flood(7, 2);
+    f.b.exit->layer->refuse(*std::exchange(f.silent[0].at, nullptr),
+                            ssh::open_failure_reason::shortage, "too many");
+    f.b.exit->layer->refuse(*std::exchange(f.silent[1].at, nullptr),
+                            ssh::open_failure_reason::connect_failed, "refused");
+    f.b.go_until([&] { return f.b.queue->flows() == 0; });
+    f.b.go_quiet();
+    CHECK(f.b.refused.size() == 2);
+    CHECK(f.b.hosts[0]->frames.empty());
+    CHECK(f.b.hosts[1]->reset);
+    f.b.check_nothing_left();
+}
