@@ -106,7 +106,9 @@ void tun_flow::on_closed(ssh::close_cause cause) noexcept {
     if (cause != ssh::close_cause::finished) return reset();
     _eof = true;
     _tcp.send_fin(_queue.time());
+    // The channel's window, which they were part of, is the next channel's.
     _orphan_bytes = _tcp.unacknowledged();
+    _charged += _queue.budget().hold(_orphan_bytes);
     _own_deadline = _queue.time() + orphan_time;
     rearm();
 }

@@ -328,3 +328,37 @@ TEST_CASE("a far end without room is no refusal: the host is left to try again")
     CHECK(f.b.hosts[1]->reset);
     f.b.check_nothing_left();
 }
+
+TEST_CASE("what a closed channel leaves for a host stays in the budget, and not for ever") {
+    flood_bench f;
+    tun_host& h = f.syn(2, 4000);
+    f.b.go_until([&] { return f.silent.size() == 1; });
+    f.confirm_all();
+    f.b.go_until([&] { return h.answered; });
+    h.acknowledge();
+    f.b.go_quiet();
+    const std::uint64_t before = f.b.entry->budget.growth_left();
+    const std::uint32_t window = f.b.entry->layer->channels()[0]->window;
+    ssh::channel& c = *std::exchange(f.silent[0].at, nullptr);
+    f.b.exit->layer->send(c, {}, ssh::pattern_bytes().at(1, 0, 10'000));
+    f.b.exit->layer->send_eof(c);
+    f.b.exit->layer->close(c);
+    f.b.go_until([&] { return f.b.entry->layer->open_channels() == 0 && h.fin_heard; });
+    CHECK(h.received.size() == 10'000);
+    const std::uint64_t of_window = window - ring::budget::base_bytes;
+    CHECK(f.b.entry->budget.growth_left() == before + of_window - 10'000);
+    SECTION("the host takes it") {
+        h.acknowledge();
+        h.fin();
+        f.b.go_until([&] { return f.b.entry->budget.growth_left() == f.b.entry->growth_at_start; });
+        CHECK_FALSE(h.reset);
+        f.b.pass(6 * ring::second);
+    }
+    SECTION("the host is gone") {
+        f.b.pass(59 * ring::second);
+        CHECK_FALSE(h.reset);
+        f.b.pass(2 * ring::second);
+        CHECK(h.reset);
+    }
+    f.b.check_nothing_left();
+}
