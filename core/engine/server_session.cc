@@ -260,7 +260,6 @@ void server_session::on_open(ssh::channel& c, const ssh::channel_open& open) noe
     relay::dialer& dialer = _worker.dialer();
     if (_dials >= most_session_dials(_worker.budget().channel_limit()) || !dialer.has_room()) {
         ++dialer.counters.refused;
-
         return _connection->refuse(c, ssh::open_failure_reason::shortage,
                                    "too many destinations that have not answered yet");
     }
