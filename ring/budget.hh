@@ -46,6 +46,13 @@ class budget {
         _growth -= granted;
         return static_cast<std::uint32_t>(granted);
     }
+    // Bytes that are held already and were no channel's any more: as much of them as there is to
+    // share; what is charged.
+    std::uint32_t hold(std::uint32_t bytes) noexcept {
+        const auto charged = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes, _growth));
+        _growth -= charged;
+        return charged;
+    }
     void shrink(std::uint32_t bytes) noexcept { _growth += bytes; }
     // The channel that was given `window` in all has ended.
     void close(std::uint32_t window) noexcept {

@@ -127,6 +127,10 @@ void tcp_flow::abort() noexcept {
     close(tcp_close::aborted);
 }
 
+void tcp_flow::drop() noexcept {
+    close(tcp_close::aborted);
+}
+
 void tcp_flow::set_receive_credit(std::uint32_t bytes) noexcept {
     _credit = bytes;
     _max_credit = std::max(_max_credit, bytes);
@@ -150,19 +154,24 @@ void tcp_flow::finish_if_done() noexcept {
         return;
     }
     _state = tcp_state::time_wait;
-    _retransmit_at = _loss_at = _idle_at =
-        never_us;  // the hold begins at the flush, with the last ACK
-    want_flush();
+    let_go();
+    want_flush();  // the hold begins with the last ACK
+    _context._events.lingers(*this);
+}
+
+// Nothing is kept of what the streams needed.
+void tcp_flow::let_go() noexcept {
+    _queue.clear(_context._pool);
+    _reassembly.clear(_context._pool);
+    _board.clear(_context._scoreboards);
+    _retransmit_at = _loss_at = _compact_at = _idle_at = never_us;
 }
 
 void tcp_flow::close(tcp_close reason) noexcept {
     if (_state == tcp_state::closed) return;
     _state = tcp_state::closed;
     leave_list();
-    _queue.clear(_context._pool);
-    _reassembly.clear(_context._pool);
-    _board.clear(_context._scoreboards);
-    _retransmit_at = _loss_at = _compact_at = _idle_at = never_us;
+    let_go();
     _context._events.closed(*this, reason);
 }
 

@@ -59,7 +59,7 @@ enum class tcp_close : std::uint8_t {
     finished,       // FIN both ways, all acknowledged
     reset_by_host,  // RST that passed RFC 5961's checks
     timed_out,      // the host is gone, or kept its end shut past all limits; RST was sent
-    aborted,        // abort() or refuse()
+    aborted,        // abort(), refuse() or drop()
 };
 std::string_view to_text(tcp_close reason) noexcept;
 
@@ -80,6 +80,10 @@ class tcp_events {
     // Call on_timer() at `deadline` or later. Only ever earlier than the last one asked for and not
     // yet fired; a later deadline is found by on_timer() itself, so busy flows leave wheels alone.
     virtual void arm(tcp_flow&, time_us deadline) noexcept = 0;
+    // The host has completed the handshake.
+    virtual void established(tcp_flow&) noexcept {}
+    // TIME_WAIT begins: both streams are through, and of the flow nothing is left but its numbers.
+    virtual void lingers(tcp_flow&) noexcept {}
     // The flow is over and holds nothing; no other callback follows.
     virtual void closed(tcp_flow&, tcp_close reason) noexcept = 0;
 
@@ -212,8 +216,8 @@ class tcp_flow {
     void send_fin(time_us now) noexcept;
     // RST now, whatever is queued is dropped, closed(aborted).
     void abort() noexcept;
-    // closed(aborted) and not a word to the host: somebody else speaks for this end now.
-    void forget() noexcept { close(tcp_close::aborted); }
+    // The same without a word: a host that still tries begins anew.
+    void drop() noexcept;
     // How many bytes, from the next one to be delivered, the owner can take. Falls by itself with
     // every deliver(). Give what is really there: a value below advertised() takes nothing back,
     // and what the host sends beyond it waits here, 64 KiB of it at most, until there is credit
@@ -267,6 +271,7 @@ class tcp_flow {
     // tcp.cc: life and the owner's calls.
     void take_syn(const parsed_frame& syn) noexcept;
     void close(tcp_close reason) noexcept;
+    void let_go() noexcept;
     void give_up() noexcept;
     void want_flush() noexcept;
     void leave_list() noexcept;

@@ -151,6 +151,7 @@ bool tcp_flow::complete_handshake(const parsed_frame& frame, time_us now) noexce
     if (!_queue.empty() || _fin_queued) want_flush();
     // A SYN-ACK that had to show a shut window; the first ACK tells any other host soon enough.
     if (advertised() == 0 && may_raise(window_target())) owe_ack();
+    _context._events.established(*this);
     return true;
 }
 

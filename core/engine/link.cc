@@ -225,6 +225,10 @@ bool link::answer(const ssh::global_request& request) noexcept {
         if (request.want_reply) _connection->reply(true, as_bytes("pong"));
         return true;
     }
+    if (request.name == ssh::cancel_open_name && _connection->takes_opens_back()) {
+        _connection->take_back(request.rest);
+        return true;
+    }
     if (request.name == "keepalive@openssh.com") {
         if (request.want_reply) _connection->reply(false, {});
         return true;

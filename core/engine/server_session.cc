@@ -20,10 +20,12 @@ class server_session::dialling final : public ssh::channel_end {
         : _session(s), _channel(c), _target(std::move(t)) {
         c.end = this;
         _session.hold();
+        ++_session._dials;
         _session._worker.dialer().start(_dial, _target.host, _target.port);
     }
 
-    // Nothing but the end of the session reaches a channel that was not accepted yet.
+    // Nothing but its end reaches a channel that was not accepted yet: the session is over, or the
+    // peer has taken its open back.
     void on_confirmed() noexcept override {}
     void on_refused(ssh::open_failure_reason, std::string_view) noexcept override {}
     void on_data(bytes_span, const ring::buffer&) noexcept override {}
@@ -31,6 +33,7 @@ class server_session::dialling final : public ssh::channel_end {
     void on_sendable() noexcept override {}
     void on_closed(ssh::close_cause) noexcept override {
         _dial.cancel();
+        --_session._dials;
         _session.release();
         retire();
     }
@@ -44,6 +47,7 @@ class server_session::dialling final : public ssh::channel_end {
     void on_dialled(relay::dial&) noexcept {
         server_session& s = _session;
         _channel.end = nullptr;
+        --s._dials;
         if (int descriptor = _dial.take_descriptor(); descriptor >= 0) {
             relay::socket_relay::dialled(s._worker.relays(), *s._connection, s, descriptor,
                                          _channel, ++s._flow_number);
@@ -153,6 +157,7 @@ std::size_t server_session::on_http(bytes_view bytes) noexcept {
         become(framing::websocket, _shared.transport, ssh::dialect::chisel,
                d.peer_features.has(http::feature::batch));
         _peer_is_go = !d.peer_is_burin;
+        if (d.peer_features.has(http::feature::cancel)) _connection->set_takes_opens_back();
     } else if (d.close) {
         finish_raw();
     }
@@ -251,6 +256,13 @@ void server_session::on_open(ssh::channel& c, const ssh::channel_open& open) noe
         return _connection->refuse(c, ssh::open_failure_reason::prohibited,
                                    "SOCKS5 is not enabled");
     if (target->what == relay::target::kind::udp) return open_datagrams(c, std::move(*target));
+    // Silent addresses hold a dial, and a descriptor, for its whole time.
+    relay::dialer& dialer = _worker.dialer();
+    if (_dials >= most_session_dials(_worker.budget().channel_limit()) || !dialer.has_room()) {
+        ++dialer.counters.refused;
+        return _connection->refuse(c, ssh::open_failure_reason::shortage,
+                                   "too many destinations that have not answered yet");
+    }
     new dialling(*this, c, std::move(*target));  // frees itself
 }
 

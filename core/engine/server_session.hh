@@ -80,6 +80,7 @@ class server_session final : public link, private relay::datagram_observer {
     std::string _remotes;
     std::uint32_t _number = 0;
     std::uint32_t _flow_number = 0, _open_flows = 0;
+    std::uint32_t _dials = 0;      // pending
     std::size_t _early_index = 0;  // in the worker's list
     bool _early = true;            // before login
     bool _configured = false;      // chisel: the config request was answered

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/engine/byte_count.hh"
 #include "core/engine/client_worker.hh"
 #include "crypto/random.hh"
@@ -76,6 +78,15 @@ relay::socket_hook tun_device::keep_outside() {
 
 // ---- a worker's part ----
 
+namespace {
+// A quarter of the channels: hosts that connect to a dead network leave the others their place.
+// More than the default of 10 000 channels allows would be more than a session's queue takes at
+// once.
+std::uint32_t most_half_open(std::uint32_t channels) noexcept {
+    return std::clamp(channels / 4, 4u, relay::half_open_settings().most);
+}
+}  // namespace
+
 tun_intake::tun_intake(worker& w, client_worker& client, client_shared& shared,
                        tun::descriptor queue)
     : _worker(w),
@@ -84,6 +95,7 @@ tun_intake::tun_intake(worker& w, client_worker& client, client_shared& shared,
       _queue(
           w.relays(), w.budget(), *this, std::move(queue),
           {.most_flows = shared.settings->max_channels,
+           .half_open = {.most = most_half_open(w.budget().channel_limit())},
            .hold_time = shared.settings->session_wait,
            .udp_superframes = shared.udp_superframes,
            .dns =
@@ -135,6 +147,12 @@ void tun_intake::on_flow_closed(const relay::tun_flow& f) noexcept {
 void tun_intake::on_flow_refused(const relay::tun_flow& f, std::string_view why) noexcept {
     _client.log(false, fmt::format("tun: conn#{}: {}: Stream error: {}", f.number(), f.target(),
                                    escape(why)));
+}
+
+void tun_intake::on_crowd() noexcept {
+    _client.log(false,
+                "tun: More connections are being opened than may be: the oldest give way, or new "
+                "ones have to wait (SIGUSR2 tells how many)");
 }
 
 void tun_intake::on_datagrams_refused(std::string_view target, std::string_view why) noexcept {

@@ -83,6 +83,7 @@ class tun_intake final : public resident, private relay::tun_uplink {
     void on_flow_open(const relay::tun_flow&) noexcept override;
     void on_flow_closed(const relay::tun_flow&) noexcept override;
     void on_flow_refused(const relay::tun_flow&, std::string_view why) noexcept override;
+    void on_crowd() noexcept override;
     void on_datagrams_refused(std::string_view target, std::string_view why) noexcept override;
     void on_stray_error(const tun::icmp_report&) noexcept override;
     void on_device_lost(int error) noexcept override;

@@ -29,6 +29,10 @@ constexpr ring::microseconds_t wind_up_limit = 500 * ring::millisecond;
 // A worker with fewer turns in this time moves nothing in bulk, and gives back what bulk needed.
 constexpr ring::microseconds_t rest_time = ring::second;
 constexpr std::uint64_t rest_turns = 200;
+// What UDP may hold of a worker's memory; the rest is the budget of windows.
+constexpr std::uint64_t datagram_share(std::uint64_t memory_bytes) {
+    return std::min<std::uint64_t>(memory_bytes / 16, 16u << 20);
+}
 
 struct call final : ring::message {
     explicit call(std::function<void(worker&)> f) : action(std::move(f)) {}
@@ -80,7 +84,9 @@ void worker::run() {
         _datagram_buffers = std::make_unique<ring::buffer_group>(
             *_ring, relay::datagram_context::buffer_shape(5, _options.datagrams));
         _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
-        _budget = std::make_unique<ring::budget>(_options.memory_bytes, _options.max_channels);
+        _options.datagrams.most_held_bytes = datagram_share(_options.memory_bytes);
+        _budget = std::make_unique<ring::budget>(
+            _options.memory_bytes - _options.datagrams.most_held_bytes, _options.max_channels);
         _pieces = std::make_unique<ssh::piece_pool>();
         _relays = std::make_unique<relay::context>(*_ring, *_timers, *_socket_buffers, *_pieces);
         _datagrams = std::make_unique<relay::datagram_context>(*_ring, *_timers, *_datagram_buffers,
@@ -90,7 +96,9 @@ void worker::run() {
             *_ring, *_timers, relay::resolver_settings{.prepare = _options.prepare_socket});
         _dialer = std::make_unique<relay::dialer>(
             *_ring, *_timers, *_resolver,
-            relay::dial_settings{.timeout = _options.dial_timeout, .prepare = {}});
+            relay::dial_settings{.timeout = _options.dial_timeout,
+                                 .most = most_worker_dials(_budget->channel_limit()),
+                                 .prepare = {}});
     } catch (const std::exception& e) {
         _failure = e.what();
         _started = -1;
@@ -199,6 +207,12 @@ void worker::report(std::string& into) const {
     into += fmt::format("worker {}: budget: total={} free-for-growth={} channels={}/{}\n", _index,
                         _budget->total(), _budget->growth_left(), _budget->open_channels(),
                         _budget->channel_limit());
+    const relay::dialer_counters& d = _dialer->counters;
+    into += fmt::format(
+        "worker {}: dials: pending={} attempts={} started={} connected={} failed={} timed-out={} "
+        "taken-back={} refused={}\n",
+        _index, _dialer->pending(), _dialer->under_way(), d.started, d.connected, d.failed,
+        d.timed_out, d.taken_back, d.refused);
     _datagrams->report(into, fmt::format("worker {}: datagrams", _index));
     for (const resident* r : _residents) r->report(into);
 }

@@ -7,6 +7,7 @@
 // -> next turn. One io_uring_enter a turn.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -32,6 +33,15 @@
 namespace burin::engine {
 
 class worker;
+
+// Dials that may be pending, of one session and of all sessions of a worker: half and three
+// quarters of the channels that the worker may have.
+constexpr std::uint32_t most_session_dials(std::uint32_t channels) noexcept {
+    return std::max(16u, channels / 2);
+}
+constexpr std::uint32_t most_worker_dials(std::uint32_t channels) noexcept {
+    return std::max(24u, channels / 4 * 3);
+}
 
 struct worker_options {
     std::uint64_t memory_bytes = 256u << 20;

@@ -29,14 +29,15 @@ protocol detect(bytes_view first) noexcept;
 // of the GET and of the 101; unknown names are ignored, and a feature is used when both ends name
 // it.
 enum class feature : std::uint8_t {
-    batch,  // "batch": takes messages that hold many packets (docs/wire.md section 3.3)
+    batch,   // "batch": takes messages that hold many packets (docs/wire.md section 3.3)
+    cancel,  // "cancel-open": takes an open back (docs/wire.md section 8.9)
 };
 
 class feature_set {
   public:
     constexpr feature_set() = default;
     // Everything this program knows.
-    static constexpr feature_set all() noexcept { return feature_set(1u); }
+    static constexpr feature_set all() noexcept { return feature_set(3u); }
     // A comma-separated list.
     static feature_set parse(std::string_view list) noexcept;
 

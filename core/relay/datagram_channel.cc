@@ -104,8 +104,7 @@ void datagram_channel::wait(ssh::piece* p) noexcept {
     _context.held_bytes += p->size;
     _backlog.push(p);
     drain();
-    while (!_backlog.empty() &&
-           (_backlog.bytes() > most_waiting_bytes || _context.held_bytes > most_held_bytes)) {
+    while (!_backlog.empty() && (_backlog.bytes() > most_waiting_bytes || !_context.may_wait(0))) {
         ssh::piece* oldest = _backlog.pop();
         _context.held_bytes -= oldest->size;
         _context.pieces.drop(oldest);
@@ -147,7 +146,7 @@ void datagram_channel::on_data(bytes_span payload, const ring::buffer& holder) n
         _owner.on_datagram(d, _reader.assembled() ? ring::buffer() : holder.share());
     if (life != _life) return;  // the owner has closed it
     account();
-    const bool too_much = _accounted > 0 && _context.held_bytes > 2 * most_held_bytes;
+    const bool too_much = _accounted > 0 && _context.held_bytes > _context.settings.most_held_bytes;
     if (what == gob_reader::outcome::failed || too_much) {
         const char* why = what == gob_reader::outcome::failed ? _reader.error() : "no memory left";
         ssh::channel* c = _channel;

@@ -152,10 +152,10 @@ void datagram_context::report(std::string& into, std::string_view name) const {
     const datagram_counters& c = counters;
     into += fmt::format(
         "{}: sockets={} opened={} expired={} evicted={} received={} bytes={} sent={} bytes={} "
-        "icmp-errors={} broken-channels={} no-buffer={} held-bytes={} buffers={}/{}\n",
+        "icmp-errors={} broken-channels={} no-buffer={} held-bytes={}/{} buffers={}/{}\n",
         name, sockets, c.sockets_opened, c.sockets_expired, c.sockets_evicted, c.received,
         c.received_bytes, c.sent, c.sent_bytes, c.icmp_errors, c.channels_broken, c.out_of_buffers,
-        held_bytes, buffers.held(), buffers.count());
+        held_bytes, settings.most_held_bytes, buffers.held(), buffers.count());
     into += fmt::format(
         "{}: dropped: no-channel={} no-window={} no-address={} no-socket={} unknown-source={} "
         "socket-full={} send-errors={}\n",

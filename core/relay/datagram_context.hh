@@ -37,13 +37,14 @@ struct datagram_settings {
     ring::microseconds_t deadline = 15 * ring::second;
     // Outgoing sockets of a worker.
     std::uint32_t most_sockets = 10'000;
+    // Bytes that all channels of a worker hold: records that wait for credit, half of it at most,
+    // and those that came in parts. A share of --memory.
+    std::uint64_t most_held_bytes = 16u << 20;
 };
 
 // Bytes of records that wait for the credit of their channel. A channel alone may have some 7
 // datagrams of the largest kind, or 60 of the usual one; more would be stale before they arrive.
 inline constexpr std::uint32_t most_waiting_bytes = 64 * 1024;
-// Of all channels of a worker together, and of records that were cut and are being put together.
-inline constexpr std::uint64_t most_held_bytes = 8u << 20;
 
 struct datagram_counters {
     std::uint64_t received = 0, received_bytes = 0;  // by sockets
@@ -111,6 +112,10 @@ class datagram_context {
     std::uint64_t held_bytes = 0;  // waiting and half received
     std::uint32_t sockets = 0;     // outgoing ones
 
+    // Whether records that wait for credit may be `bytes` more.
+    bool may_wait(std::uint64_t bytes) const noexcept {
+        return held_bytes + bytes <= settings.most_held_bytes / 2;
+    }
     // One datagram out of a socket, to `to` or (nullptr) to whom it is connected. The bytes are
     // those of a receive block, which is kept until the kernel has taken them, or are copied when
     // `holder` is none.

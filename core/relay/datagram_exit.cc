@@ -94,7 +94,7 @@ void datagram_exit::on_resolved(lookup& found) noexcept {
 bool datagram_exit::hold(const datagram& d) {
     const std::size_t bytes = d.payload.size() + d.source.size();
     if (_held.size() >= most_held || _held_bytes + bytes > most_held_payload ||
-        _context.held_bytes + bytes > most_held_bytes)
+        !_context.may_wait(bytes))
         return false;
     _held.push_back({std::string(d.source), byte_vector(d.payload.begin(), d.payload.end())});
     _held_bytes += bytes;

@@ -55,19 +55,29 @@ std::vector<endpoint> interleave(std::span<const endpoint> addresses) {
     return mixed;
 }
 
-// A socket on its way. It outlives its dial when that does not want it any longer: cancelled by
-// descriptor, both completions reaped, then closed.
+// A socket on its way. It outlives its dial when that does not want it any longer: cancelled, both
+// completions reaped, then closed.
 struct dial_attempt {
     dial_attempt(dialer& d, dial& w, const endpoint& address, int descriptor)
-        : dialer_(d), who(&w), to(address), socket(descriptor) {}
+        : dialer_(d), who(&w), to(address), socket(descriptor), index(d._attempts.size()) {
+        back = w._last;
+        *back = this;
+        w._last = &next;
+    }
     ~dial_attempt() {
         if (socket >= 0) ::close(socket);
     }
 
     void start() noexcept { dialer_._ring.connect(connect, socket, to.address(), to.bytes()); }
-    void abandon() noexcept {
+    // The dial has nothing to do with it any more.
+    void leave() noexcept {
+        *back = next;
+        (next == nullptr ? who->_last : next->back) = back;
         who = nullptr;
-        if (!cancel.in_flight) dialer_._ring.cancel(cancel, socket);
+    }
+    void abandon() noexcept {
+        leave();
+        if (!cancel.in_flight) dialer_._ring.cancel(cancel, connect);
     }
     void on_connected(ring::completion c) noexcept {
         if (who != nullptr) {
@@ -82,9 +92,8 @@ struct dial_attempt {
         if (connect.in_flight || cancel.in_flight) return;
         if (socket >= 0) dialer_._ring.close_quietly(std::exchange(socket, -1));
         auto& all = dialer_._attempts;
-        auto at =
-            std::find_if(all.begin(), all.end(), [&](const auto& a) { return a.get() == this; });
-        std::swap(*at, all.back());
+        std::swap(all[index], all.back());
+        all[index]->index = index;
         all.pop_back();
     }
 
@@ -92,6 +101,9 @@ struct dial_attempt {
     dial* who;
     endpoint to;  // read by the kernel while connect is in flight
     int socket;
+    std::size_t index;  // among the dialer's
+    dial_attempt* next = nullptr;
+    dial_attempt** back;
     ring::member_op<&dial_attempt::on_connected> connect{this};
     ring::member_op<&dial_attempt::on_cancelled> cancel{this};
 };
@@ -103,10 +115,17 @@ dial::~dial() {
 
 void dial::cancel() noexcept {
     if (_dialer == nullptr) return;
-    // Nothing is freed here: an attempt's ops come back later.
-    for (auto& attempt : _dialer->_attempts)
-        if (attempt->who == this) attempt->abandon();
-    std::erase(_dialer->_dials, this);
+    ++_dialer->counters.taken_back;
+    end();
+}
+
+// Nothing is freed here: an attempt's ops come back later.
+void dial::end() noexcept {
+    while (_first != nullptr) _first->abandon();
+    auto& all = _dialer->_dials;
+    all[_index] = all.back();
+    all[_index]->_index = _index;
+    all.pop_back();
     forget();
 }
 
@@ -114,7 +133,8 @@ void dial::forget() noexcept {
     _lookup.cancel();
     _stagger.disarm();
     _deadline.disarm();
-    _under_way = 0;
+    _first = nullptr;
+    _last = &_first;
     _dialer = nullptr;
 }
 
@@ -131,7 +151,9 @@ void dial::finish() noexcept {
         _dialer->_timers.arm(_deadline, 0);
         return;
     }
-    cancel();
+    dialer_counters& c = _dialer->counters;
+    ++(_error == 0 ? c.connected : _error == ETIMEDOUT ? c.timed_out : c.failed);
+    end();
     _done(_owner, *this);
 }
 
@@ -146,7 +168,15 @@ void dial::on_resolved(relay::lookup& found) noexcept {
     next_attempt();
 }
 
+void dial::wait_for_turn() noexcept {
+    _dialer->_timers.arm(_stagger, ring::monotonic_now() + _dialer->_settings.stagger);
+}
+
 void dial::next_attempt() noexcept {
+    // Each has one attempt; a second one at once is for times in which there are few.
+    if (_first != nullptr && _next < _addresses.size() &&
+        _dialer->_attempts.size() >= _dialer->_settings.most)
+        return wait_for_turn();
     while (_next < _addresses.size()) {
         const endpoint& to = _addresses[_next++];
         int socket = ::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
@@ -163,12 +193,10 @@ void dial::next_attempt() noexcept {
         set_usual_options(socket);
         _dialer->_attempts.push_back(std::make_unique<dial_attempt>(*_dialer, *this, to, socket));
         _dialer->_attempts.back()->start();
-        ++_under_way;
-        if (_next < _addresses.size())
-            _dialer->_timers.arm(_stagger, ring::monotonic_now() + _dialer->_settings.stagger);
+        if (_next < _addresses.size()) wait_for_turn();
         return;
     }
-    if (_under_way == 0) finish();
+    if (_first == nullptr) finish();
 }
 
 void dial::on_stagger(ring::microseconds_t) noexcept {
@@ -176,10 +204,9 @@ void dial::on_stagger(ring::microseconds_t) noexcept {
 }
 
 void dial::on_attempt(dial_attempt& attempt, int result) noexcept {
-    --_under_way;
     int error = -result;
     if (result >= 0 && connected_to_itself(attempt.socket, attempt.to)) error = ECONNREFUSED;
-    attempt.who = nullptr;
+    attempt.leave();
     if (error <= 0) {
         _peer = attempt.to;
         _descriptor = std::exchange(attempt.socket, -1);
@@ -203,11 +230,9 @@ void dial::on_deadline(ring::microseconds_t) noexcept {
         _error = ETIMEDOUT;
         _text = "dial tcp: lookup " + _host + ": i/o timeout";
     }
-    for (const auto& attempt : _dialer->_attempts) {
-        if (attempt->who != this) continue;
+    if (_first != nullptr) {
         _error = ETIMEDOUT;
-        _text = "dial tcp " + attempt->to.text() + ": i/o timeout";
-        break;
+        _text = "dial tcp " + _first->to.text() + ": i/o timeout";
     }
     finish();
 }
@@ -222,7 +247,9 @@ dialer::~dialer() {
 void dialer::start(dial& who, std::string_view host, std::uint16_t port) noexcept {
     who.cancel();
     if (int old = who.take_descriptor(); old >= 0) ::close(old);
+    ++counters.started;
     who._dialer = this;
+    who._index = _dials.size();
     _dials.push_back(&who);
     who._host = host.empty() ? "127.0.0.1" : host;
     who._addresses.clear();

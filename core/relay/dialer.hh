@@ -8,6 +8,10 @@
 //
 // Sockets are blocking (the ring waits, not the thread), close-on-exec, TCP_NODELAY, and probe an
 // idle peer every 15 s, as Go's are (docs/wire.md section 1.3).
+//
+// Silent addresses hold a dial for its whole time, so dials are bounded: whoever starts one for a
+// stranger asks has_room() first. Its own sockets are bounded with them: a name of many silent
+// addresses has several attempts at once only while there are few sockets in all.
 #pragma once
 
 #include <cstdint>
@@ -62,8 +66,10 @@ class dial {
     void on_deadline(ring::microseconds_t) noexcept;
     void on_attempt(dial_attempt&, int result) noexcept;
     void next_attempt() noexcept;
+    void wait_for_turn() noexcept;
     void note(int error, std::string text) noexcept;
     void finish() noexcept;
+    void end() noexcept;
     void forget() noexcept;
 
     void* _owner;
@@ -74,7 +80,9 @@ class dial {
     ring::member_timer<&dial::on_deadline> _deadline{this};
     std::vector<endpoint> _addresses;  // in the order of the attempts
     std::size_t _next = 0;
-    std::uint32_t _under_way = 0;
+    dial_attempt* _first = nullptr;  // attempts under way, the oldest first
+    dial_attempt** _last = &_first;
+    std::size_t _index = 0;  // among the dialer's
     int _error = 0;
     int _descriptor = -1;
     bool _starting = false;
@@ -97,7 +105,15 @@ struct dial_settings {
     ring::microseconds_t timeout = 30 * ring::second;
     // Before the next address is tried beside the one that has not answered (RFC 8305 section 5).
     ring::microseconds_t stagger = 250 * ring::millisecond;
+    // Dials at once, as has_room() tells; at most twice as many sockets.
+    std::uint32_t most = 10'000;
     socket_hook prepare = {};
+};
+
+struct dialer_counters {
+    std::uint64_t started = 0, connected = 0, failed = 0, timed_out = 0;
+    std::uint64_t taken_back = 0;  // by their owners
+    std::uint64_t refused = 0;     // counted by whoever found no room
 };
 
 class dialer {
@@ -114,6 +130,15 @@ class dialer {
 
     // Sockets that are not yet connected or not yet taken back.
     std::size_t under_way() const noexcept { return _attempts.size(); }
+    // Dials that have not ended.
+    std::size_t pending() const noexcept { return _dials.size(); }
+    // One more may be started. What was taken back counts until the network has let go of it.
+    bool has_room() const noexcept {
+        return pending() < _settings.most && under_way() < std::size_t{2} * _settings.most &&
+               _resolver.pending() < _settings.most;
+    }
+
+    dialer_counters counters;
 
   private:
     friend class dial;

@@ -209,11 +209,14 @@ tun_datagrams::flow* tun_datagrams::find_or_make(const tun::flow_key& key) noexc
             remove(*h.flows.first);
         }
     }
-    if (_table.size() >= _settings.most_flows) {
+    if (_table.size() >= _settings.most_flows && !crowd_out()) {
         ++_counters.too_many_flows;
         return nullptr;
     }
     target* to = target_with_room(key);
+    // Some targets have more flows than one; what this datagram may cost is bounded all the same.
+    for (int tries = 0; to == nullptr && tries < 8 && crowd_out(); ++tries)
+        to = target_with_room(key);
     if (to == nullptr) {
         ++_counters.too_many_targets;
         return nullptr;
@@ -270,6 +273,16 @@ void tun_datagrams::remove(flow& f) noexcept {
         _datagrams.bury(&t);
     }
     delete &f;
+}
+
+bool tun_datagrams::crowd_out() noexcept {
+    flow* oldest = _ages.first;
+    if (oldest == nullptr || (_dns_ages.first != nullptr && _dns_ages.first->last < oldest->last))
+        oldest = _dns_ages.first;
+    if (oldest == nullptr || _context.now - oldest->last < _settings.least_idle_time) return false;
+    ++_counters.flows_crowded_out;
+    remove(*oldest);
+    return true;
 }
 
 void tun_datagrams::on_expiry(ring::microseconds_t now) noexcept {
@@ -419,10 +432,10 @@ void tun_datagrams::write_large(const batch& b) noexcept {
 void tun_datagrams::report(std::string& into, std::string_view name) const {
     const tun_datagram_counters& c = _counters;
     into += fmt::format(
-        "{}: udp: flows={} targets={} opened={} replaced={} datagrams-in={} superframes-in={} "
-        "datagrams-out={} superframes-out={} refused={}\n",
-        name, _table.size(), _target_count, c.flows, c.flows_replaced, c.datagrams_in,
-        c.superframes_in, c.datagrams_out, c.superframes_out, c.channels_refused);
+        "{}: udp: flows={} targets={} opened={} replaced={} crowded-out={} datagrams-in={} "
+        "superframes-in={} datagrams-out={} superframes-out={} refused={}\n",
+        name, _table.size(), _target_count, c.flows, c.flows_replaced, c.flows_crowded_out,
+        c.datagrams_in, c.superframes_in, c.datagrams_out, c.superframes_out, c.channels_refused);
     into += fmt::format(
         "{}: udp dropped: no-session={} no-channel={} too-many-flows={} too-many-targets={} "
         "unknown-source={} no-room={}\n",

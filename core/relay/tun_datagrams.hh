@@ -9,7 +9,8 @@
 //   and one size that come in one turn leave as one superframe.
 //
 // A flow is a host's port and a target. A host may have so many, and takes the place of its own
-// oldest flow when it wants more; all hosts together may have so many flows and targets. What the
+// oldest flow when it wants more; all hosts together may have so many flows and targets, and when
+// there are as many, the flow that is silent longest makes room if it is silent at all. What the
 // server refuses is asked for again with the next datagram, at most once a second a target; without
 // a session datagrams are dropped. Every drop is counted by its reason.
 //
@@ -46,6 +47,8 @@ struct tun_datagram_settings {
     // Silence, either way, after which a flow is forgotten. A name server answers at once or never.
     ring::microseconds_t idle_time = 60 * ring::second;
     ring::microseconds_t dns_idle_time = 10 * ring::second;
+    // Silence after which it makes room for another host's when there are as many as may be.
+    ring::microseconds_t least_idle_time = 2 * ring::second;
     // Before a channel that was refused or closed is asked for again.
     ring::microseconds_t retry_time = ring::second;
     dns_steering dns = {};
@@ -57,6 +60,7 @@ struct tun_datagram_counters {
     std::uint64_t flows = 0, targets = 0;  // ever
     std::uint64_t channels_refused = 0;    // or closed by the peer
     std::uint64_t flows_replaced = 0;      // a host's oldest, for its newest
+    std::uint64_t flows_crowded_out = 0;   // silent ones, for anybody's newest
     // Dropped, by reason.
     std::uint64_t no_session = 0;
     std::uint64_t no_channel = 0;  // refused lately, or none to be had
@@ -145,6 +149,8 @@ class tun_datagrams {
     host* host_of(const tun::flow_key&) noexcept;
     void touch(flow&) noexcept;
     void remove(flow&) noexcept;
+    // The flow that is silent longest goes; false: none is silent.
+    bool crowd_out() noexcept;
     void send(flow&, bytes_view payload, std::uint32_t size, const ring::buffer& slot) noexcept;
     bool send_in_place(flow&, bytes_view payload, std::uint32_t size,
                        const ring::buffer& slot) noexcept;

@@ -23,6 +23,9 @@ inline constexpr ring::microseconds_t least_epoch = 10 * ring::millisecond;
 inline constexpr std::uint64_t share_bytes_per_us = 200, most_long_share = 4u << 20;
 // How long a host may keep open what the far end has closed altogether: Linux's FIN-WAIT-2.
 inline constexpr ring::microseconds_t orphan_time = 60 * ring::second;
+// A peer that does not answer an open at all: by then every host has given up (Linux repeats its
+// SYN for 127 s).
+inline constexpr ring::microseconds_t answer_time = 130 * ring::second;
 }  // namespace
 
 tun_flow::tun_flow(tun_queue& queue, tun::tcp_context& context, const tun::parsed_frame& syn,
@@ -32,7 +35,7 @@ tun_flow::tun_flow(tun_queue& queue, tun::tcp_context& context, const tun::parse
 }
 
 tun_flow::~tun_flow() {
-    if (_charged > 0) _queue.budget().shrink(_charged);
+    give_back_share();
 }
 
 std::string tun_flow::target() const {
@@ -59,7 +62,7 @@ void tun_flow::wait(ring::microseconds_t deadline) noexcept {
 
 void tun_flow::open(ssh::connection& connection) noexcept {
     _stage = stage::asked;
-    _own_deadline = ring::timer_wheel::never;
+    _own_deadline = _queue.time() + answer_time;
     rearm();
     const std::string name = target();
     _connection = &connection;
@@ -71,6 +74,8 @@ void tun_flow::open(ssh::connection& connection) noexcept {
 
 void tun_flow::on_confirmed() noexcept {
     _stage = stage::confirmed;
+    _own_deadline = ring::timer_wheel::never;
+    rearm();
     _charged = _queue.budget().grow(first_share);
     _share = std::max(_charged, least_share);
     _epoch_start = _queue.time();
@@ -81,6 +86,8 @@ void tun_flow::on_confirmed() noexcept {
 void tun_flow::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
     _queue.uplink().on_flow_refused(*this, ssh::rejection_text(reason, text));
+    // For want of room at the far end, which passes: the host is left to try again.
+    if (reason == ssh::open_failure_reason::shortage) return give_way();
     reset();
 }
 
@@ -104,7 +111,9 @@ void tun_flow::on_closed(ssh::close_cause cause) noexcept {
     if (cause != ssh::close_cause::finished) return reset();
     _eof = true;
     _tcp.send_fin(_queue.time());
+    // The channel's window, which they were part of, is the next channel's.
     _orphan_bytes = _tcp.unacknowledged();
+    _charged += _queue.budget().hold(_orphan_bytes);
     _own_deadline = _queue.time() + orphan_time;
     rearm();
 }
@@ -125,6 +134,11 @@ void tun_flow::tell_closed() noexcept {
     if (_stage != stage::confirmed) return;
     _stage = stage::told;
     _queue.uplink().on_flow_closed(*this);
+}
+
+void tun_flow::give_back_share() noexcept {
+    if (_charged > 0) _queue.budget().shrink(std::exchange(_charged, 0));
+    _share = 0;
 }
 
 void tun_flow::give_up_channel() noexcept {
@@ -163,6 +177,12 @@ void tun_flow::acked(std::uint32_t bytes) noexcept {
     close_channel_if_done();
 }
 
+// Nothing moves any more, and nothing waits.
+void tun_flow::lingers() noexcept {
+    give_back_share();
+    _queue.linger(*this);
+}
+
 void tun_flow::closed(tun::tcp_close reason) noexcept {
     _timer.disarm();
     if (_channel != nullptr && reason == tun::tcp_close::finished) {
@@ -172,6 +192,7 @@ void tun_flow::closed(tun::tcp_close reason) noexcept {
     }
     give_up_channel();
     tell_closed();
+    give_back_share();
     _queue.bury(*this);
 }
 
@@ -185,7 +206,7 @@ void tun_flow::reset() noexcept {
 
 bool tun_flow::yield() noexcept {
     if (_channel != nullptr) return false;
-    _tcp.forget();
+    _tcp.drop();
     return true;
 }
 
@@ -238,11 +259,11 @@ void tun_flow::arm(ring::microseconds_t deadline) noexcept {
 }
 
 void tun_flow::rearm() noexcept {
-    const ring::microseconds_t next = std::min(_tcp_deadline, _own_deadline);
-    if (next == ring::timer_wheel::never)
+    const ring::microseconds_t due = std::min(_tcp_deadline, _own_deadline);
+    if (due == ring::timer_wheel::never)
         _timer.disarm();
-    else if (!_timer.armed() || _timer.deadline() != next)
-        _queue.timers().arm(_timer, next);
+    else if (!_timer.armed() || _timer.deadline() != due)
+        _queue.timers().arm(_timer, due);
 }
 
 void tun_flow::on_timer(ring::microseconds_t now) noexcept {
@@ -255,6 +276,8 @@ void tun_flow::on_timer(ring::microseconds_t now) noexcept {
         if (_stage == stage::waiting) {
             _queue.uplink().on_flow_refused(*this, "no session in time");
             reset();
+        } else if (_stage == stage::asked) {
+            _queue.expire(*this);
         } else if (_tcp.unacknowledged() > 0 && _tcp.unacknowledged() < _orphan_bytes) {
             _orphan_bytes = _tcp.unacknowledged();
             _own_deadline = now + orphan_time;  // the host still takes what there is

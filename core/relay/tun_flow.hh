@@ -12,6 +12,10 @@
 // (docs/wire.md section 8.6): FIN only for EOF, and EOF only for FIN; a lost session, CLOSE without
 // EOF and a host that gave up become resets.
 //
+// A flow is half-open until the host's handshake is complete, and may have to give way until then
+// (half_open.hh). It does so without a word: a host that still tries sends its SYN again, one that
+// never was there is no trouble to anybody, and a reset would claim that the destination refused.
+//
 // The queue owns its flows and frees one in the flush after it ended. A flow refers to its channel
 // until one of the two has ended.
 #pragma once
@@ -43,6 +47,8 @@ class tun_flow final : public ssh::channel_end {
     // Another worker has taken the host's connection up: this flow is gone without a word. False:
     // it has a channel, and stays.
     bool yield() noexcept;
+    // Ends at once, and the host is told nothing.
+    void give_way() noexcept { _tcp.drop(); }
 
     // ---- channel_end ----
     void on_confirmed() noexcept override;
@@ -58,6 +64,7 @@ class tun_flow final : public ssh::channel_end {
     void finished() noexcept;
     void acked(std::uint32_t bytes) noexcept;
     void arm(ring::microseconds_t deadline) noexcept;
+    void lingers() noexcept;
     void closed(tun::tcp_close) noexcept;
 
     std::uint32_t index() const noexcept { return _index; }
@@ -71,6 +78,8 @@ class tun_flow final : public ssh::channel_end {
     bool waiting() const noexcept {
         return _stage == stage::waiting && _tcp.state() != tun::tcp_state::closed;
     }
+    // The peer has not answered yet.
+    bool asked() const noexcept { return _stage == stage::asked; }
     tun::tcp_flow& tcp() noexcept { return _tcp; }
     const tun::tcp_flow& tcp() const noexcept { return _tcp; }
     // A line of a report.
@@ -94,6 +103,7 @@ class tun_flow final : public ssh::channel_end {
     // Both streams are through: the channel need not wait for TIME_WAIT.
     void close_channel_if_done() noexcept;
     void give_up_channel() noexcept;
+    void give_back_share() noexcept;
     void tell_closed() noexcept;
 
     tun_queue& _queue;
@@ -108,9 +118,11 @@ class tun_flow final : public ssh::channel_end {
     std::uint32_t _orphan_bytes = 0;  // unacknowledged when the orphan was last looked at
     std::uint32_t _index;
     std::uint32_t _number;
+    std::uint32_t _time_wait_next = 0, _time_wait_before = 0;  // in the queue's list of those
     stage _stage = stage::waiting;
-    bool _eof = false;     // of the channel
-    bool _doomed = false;  // RST as soon as there is room
+    bool _eof = false;        // of the channel
+    bool _doomed = false;     // RST as soon as there is room
+    bool _lingering = false;  // in TIME_WAIT
     ring::microseconds_t _epoch_start = 0;
     ring::microseconds_t _tcp_deadline = ring::timer_wheel::never;
     ring::microseconds_t _own_deadline = ring::timer_wheel::never;

@@ -26,6 +26,7 @@ static_assert(slot_shape.bytes >= tun::max_frame_bytes);
 
 // Flows that moved within this time share what may be under way.
 constexpr ring::microseconds_t epoch_time = 50 * ring::millisecond;
+constexpr ring::microseconds_t crowd_interval = 10 * ring::second;
 // Less would be single segments instead of superframes.
 constexpr std::uint32_t least_fair_share = 16 * 1024;
 
@@ -59,7 +60,8 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _writer(c.ring, _descriptor.number()),
       _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
-      _table(random_key(), settings.most_flows) {
+      _table(random_key(), settings.most_flows),
+      _half_open(random_key(), settings.half_open) {
     if (c.datagrams != nullptr)
         _datagrams = std::make_unique<tun_datagrams>(
             c, *c.datagrams, _uplink, _homes, _writer, _blocks,
@@ -166,11 +168,12 @@ void tun_queue::carried(const tun::flow_key& key, unsigned by) noexcept {
 }
 
 void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexcept {
+    const bool room = make_room(syn.key);  // first: it may bury flows
     std::uint32_t index = static_cast<std::uint32_t>(_flows.size());
     if (!_free_indices.empty()) index = _free_indices.back();
-    if (_table.insert(syn.key, index) != tun::flow_table::outcome::inserted) {
-        ++_counters.too_many_flows;  // the host tries again
-        return;
+    if (!room || _table.insert(syn.key, index) != tun::flow_table::outcome::inserted) {
+        if (room) ++_counters.too_many_flows;  // no memory
+        return;                                // the host tries again
     }
     auto* f = new tun_flow(*this, _tcp, syn, index, _uplink.next_number(), time());
     if (index == _flows.size()) {
@@ -182,9 +185,47 @@ void tun_queue::open(const tun::parsed_frame& syn, const tun_flow* before) noexc
     if (before != nullptr) f->tcp().succeed(before->tcp());
     ++_counters.flows;
     _homes.opened(syn.key);
+    _half_open.insert(index, syn.key, time());
     if (ssh::connection* session = _uplink.session()) return f->open(*session);
     ++_counters.held;
     f->wait(time() + _settings.hold_time);
+}
+
+bool tun_queue::make_room(const tun::flow_key& key) noexcept {
+    ssh::connection* session = _uplink.session();
+    if (session != nullptr && session->unanswered() >= 2 * _settings.half_open.most) {
+        ++_counters.too_many_unanswered;
+        tell_crowd();
+        return false;
+    }
+    bool full = _table.size() >= _settings.most_flows;
+    if (full && _first_time_wait != half_open::none) {
+        ++_counters.time_waits_cut;
+        _flows[_first_time_wait]->give_way();
+        full = false;
+    }
+    half_open::answer a = _half_open.admit(key, time(), full);
+    if (a.what == half_open::outcome::room) return true;
+    tell_crowd();
+    tun_flow* loser = a.loser == half_open::none ? nullptr : _flows[a.loser];
+    // Where an open cannot be taken back, its place is gone until the peer answers: only a host
+    // that has more than its share is worth that.
+    if (a.what == half_open::outcome::replaces && session != nullptr && loser->asked() &&
+        !session->takes_opens_back())
+        a.what = half_open::outcome::refused;
+    switch (a.what) {
+        case half_open::outcome::crowded: ++_counters.crowded_out; break;
+        case half_open::outcome::replaces: ++_counters.replaced; break;
+        default: ++(full ? _counters.too_many_flows : _counters.too_many_half_open); return false;
+    }
+    loser->give_way();
+    return true;
+}
+
+void tun_queue::tell_crowd() noexcept {
+    if (_crowd_told != 0 && time() - _crowd_told < crowd_interval) return;
+    _crowd_told = time();
+    _uplink.on_crowd();
 }
 
 void tun_queue::session_ready() noexcept {
@@ -290,6 +331,12 @@ void tun_queue::acked(tun::tcp_flow& f, std::uint32_t bytes) noexcept {
 void tun_queue::arm(tun::tcp_flow& f, tun::time_us deadline) noexcept {
     owner(f).arm(deadline);
 }
+void tun_queue::established(tun::tcp_flow& f) noexcept {
+    _half_open.remove(owner(f).index());
+}
+void tun_queue::lingers(tun::tcp_flow& f) noexcept {
+    owner(f).lingers();
+}
 void tun_queue::closed(tun::tcp_flow& f, tun::tcp_close reason) noexcept {
     owner(f).closed(reason);
 }
@@ -314,8 +361,31 @@ void tun_queue::forget(tun_flow& f) noexcept {
     --_work_count;
 }
 
+void tun_queue::linger(tun_flow& f) noexcept {
+    f._lingering = true;
+    f._time_wait_before = _last_time_wait;
+    f._time_wait_next = half_open::none;
+    (_last_time_wait == half_open::none ? _first_time_wait
+                                        : _flows[_last_time_wait]->_time_wait_next) = f.index();
+    _last_time_wait = f.index();
+}
+
+void tun_queue::end_time_wait(tun_flow& f) noexcept {
+    if (!std::exchange(f._lingering, false)) return;
+    const std::uint32_t before = f._time_wait_before, next = f._time_wait_next;
+    (before == half_open::none ? _first_time_wait : _flows[before]->_time_wait_next) = next;
+    (next == half_open::none ? _last_time_wait : _flows[next]->_time_wait_before) = before;
+}
+
+void tun_queue::expire(tun_flow& f) noexcept {
+    ++_counters.never_answered;
+    f.give_way();
+}
+
 void tun_queue::bury(tun_flow& f) noexcept {
     forget(f);
+    _half_open.remove(f.index());
+    end_time_wait(f);
     _table.erase(f.tcp().key());
     _homes.over(f.tcp().key());
     _dead.push_back(&f);
@@ -446,6 +516,12 @@ void tun_queue::report(std::string& into, std::string_view name) const {
         "{}: strays: handed-over={} adopted={} refused={} undeliverable={} passed={} carried={}\n",
         name, _homes.handed_over(), in.adopted, in.adoption_refused, _homes.undeliverable(),
         strays.passed(), strays.adopted());
+    into += fmt::format(
+        "{}: half-open: flows={}/{} hosts={} crowded-out={} replaced={} never-answered={} "
+        "too-many={} too-many-unanswered={} time-waits-cut={}\n",
+        name, _half_open.size(), _settings.half_open.most, _half_open.hosts(), in.crowded_out,
+        in.replaced, in.never_answered, in.too_many_half_open, in.too_many_unanswered,
+        in.time_waits_cut);
     into += fmt::format("{}: dropped: unknown-flow={} too-many-flows={} reassembly={}", name,
                         in.unknown_flow, in.too_many_flows, tcp.reassembly_refused);
     for (std::size_t number = 1; number < in.kinds.size(); ++number) {

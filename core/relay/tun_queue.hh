@@ -2,7 +2,9 @@
 //
 //   a frame -> parse -> flow table -> the flow's terminator (tun_flow.hh); a SYN makes a flow, and
 //   asks the worker's live session for a channel to the SYN's destination. While there is no
-//   session the SYN is held, and refused when none came in time; nothing goes anywhere else.
+//   session the SYN is held, and refused when none came in time; nothing goes anywhere else. Flows
+//   whose handshake is not complete are bounded, of a host and in all (half_open.hh), and so are
+//   opens that the peer has not answered: what is more is dropped, and the host sends it again.
 //   Fragments are put together first. An echo request is answered here while a session is live, in
 //   the name of its destination; a protocol that cannot be carried gets an ICMP error.
 //   What belongs to another worker's flow is passed on (tun_homes.hh).
@@ -27,6 +29,7 @@
 
 #include "core/relay/context.hh"
 #include "core/relay/dns_steering.hh"
+#include "core/relay/half_open.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_datagrams.hh"
 #include "core/relay/tun_flow.hh"
@@ -57,6 +60,9 @@ class tun_uplink {
     virtual void on_flow_open(const tun_flow&) noexcept = 0;
     virtual void on_flow_closed(const tun_flow&) noexcept = 0;
     virtual void on_flow_refused(const tun_flow&, std::string_view why) noexcept = 0;
+    // More flows would be half-open than may be: some give way, or SYNs are dropped. Not more often
+    // than every ten seconds.
+    virtual void on_crowd() noexcept {}
     // The server gave no channel for datagrams to `target`, or took it away.
     virtual void on_datagrams_refused(std::string_view target, std::string_view why) noexcept {
         (void)target, (void)why;
@@ -98,6 +104,9 @@ class tun_uplink {
 
 struct tun_queue_settings {
     std::uint32_t most_flows = 10'000;
+    // Among them. Opens that the peer has not answered may be twice as many: some are no flow's any
+    // more.
+    half_open_settings half_open = {};
     std::uint16_t mtu_bytes = 1500;
     ring::microseconds_t hold_time = 35 * ring::second;  // a SYN without a session
     // Bytes of one flow that may wait on this side. A megabyte is some 0.5 ms at 16 Gbit/s, more
@@ -119,6 +128,11 @@ struct tun_queue_counters {
     std::uint64_t flows = 0, held = 0;
     std::uint64_t unknown_flow = 0;  // no flow and no SYN: answered with RST
     std::uint64_t too_many_flows = 0;
+    // Half-open flows that gave way for another host's, and for one of their own host's or of
+    // equals; that the peer never answered; SYNs that found no place, by reason.
+    std::uint64_t crowded_out = 0, replaced = 0, never_answered = 0;
+    std::uint64_t too_many_half_open = 0, too_many_unanswered = 0;
+    std::uint64_t time_waits_cut = 0;     // for new flows, when there are as many as may be
     std::uint64_t adopted = 0;            // frames from other workers' queues
     std::uint64_t adoption_refused = 0;   // there was no slot
     std::uint64_t slots_copied = 0;       // turns in which payload had to leave its slots
@@ -154,6 +168,7 @@ class tun_queue final : private tun::tcp_events {
     void stop() noexcept;
 
     std::uint32_t flows() const noexcept { return _table.size(); }
+    const half_open& half_opens() const noexcept { return _half_open; }
     const tun_queue_counters& counters() const noexcept { return _counters; }
     const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
@@ -190,6 +205,10 @@ class tun_queue final : private tun::tcp_events {
     tun::payload_slice slice(bytes_view bytes, const ring::buffer& block) noexcept {
         return _blocks.slice(bytes, block);
     }
+    // It is in TIME_WAIT.
+    void linger(tun_flow&) noexcept;
+    // The peer has not answered its open for so long that nobody waits any more.
+    void expire(tun_flow&) noexcept;
     void bury(tun_flow&) noexcept;
 
   private:
@@ -199,6 +218,8 @@ class tun_queue final : private tun::tcp_events {
     void finished(tun::tcp_flow&) noexcept override;
     void acked(tun::tcp_flow&, std::uint32_t) noexcept override;
     void arm(tun::tcp_flow&, tun::time_us) noexcept override;
+    void established(tun::tcp_flow&) noexcept override;
+    void lingers(tun::tcp_flow&) noexcept override;
     void closed(tun::tcp_flow&, tun::tcp_close) noexcept override;
 
     void on_read(ring::completion) noexcept;
@@ -214,6 +235,10 @@ class tun_queue final : private tun::tcp_events {
     void on_fragments_late(ring::microseconds_t) noexcept;
     // `before`: a flow in TIME_WAIT whose place the SYN takes.
     void open(const tun::parsed_frame& syn, const tun_flow* before) noexcept;
+    // False: the SYN has to be dropped.
+    bool make_room(const tun::flow_key&) noexcept;
+    void tell_crowd() noexcept;
+    void end_time_wait(tun_flow&) noexcept;
     void forget(tun_flow&) noexcept;
     void flush_work() noexcept;
     void free_slots() noexcept;
@@ -237,6 +262,10 @@ class tun_queue final : private tun::tcp_events {
     std::unique_ptr<tun_datagrams> _datagrams;
     tun::tcp_context _tcp;
     tun::flow_table _table;
+    half_open _half_open;
+    // Flows in TIME_WAIT by index, the oldest first.
+    std::uint32_t _first_time_wait = half_open::none, _last_time_wait = half_open::none;
+    ring::microseconds_t _crowd_told = 0;
     std::vector<tun_flow*> _flows;  // by index
     std::vector<std::uint32_t> _free_indices;
     std::vector<tun_flow*> _dead;

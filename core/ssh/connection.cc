@@ -5,7 +5,9 @@
 #include "core/ssh/connection.hh"
 
 #include <algorithm>
+#include <array>
 #include <functional>
+#include <utility>
 
 namespace burin::ssh {
 
@@ -16,6 +18,9 @@ inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
 // window holds back carries that in a round trip, so it grows as fast as slow start does, and round
 // trips of up to half a second are filled; a flow whose window lasts longer keeps what it has.
 inline constexpr std::uint32_t growth_ms = 500;
+// With more opens than these waiting for their answers, a new channel begins with the least window:
+// a flood of opens that nobody answers leaves the rest of the budget to those that move.
+inline constexpr std::uint32_t calm_unanswered = 256;
 }  // namespace
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
@@ -30,7 +35,8 @@ connection::~connection() {
 
 channel* connection::make(channel_state state) noexcept {
     if (_failed || _count >= _limits.max_channels) return nullptr;
-    std::uint32_t window = _budget.open(_limits.window_max);
+    const bool calm = _unanswered + _asked < calm_unanswered;
+    std::uint32_t window = _budget.open(calm ? _limits.window_max : 0);
     if (window == 0) return nullptr;
     auto* c = new channel;
     c->state = state;
@@ -46,10 +52,20 @@ channel* connection::make(channel_state state) noexcept {
         _table[c->local] = c;
     }
     ++_count;
+    ++(state == channel_state::asked ? _asked : _unanswered);
     return c;
 }
 
+void connection::settle(const channel& c) noexcept {
+    if (c.state == channel_state::opening || c.state == channel_state::abandoned) --_unanswered;
+    if (c.state != channel_state::asked) return;
+    --_asked;
+    if (c.remote < _asked_by_remote.size() && _asked_by_remote[c.remote] == &c)
+        _asked_by_remote[c.remote] = nullptr;
+}
+
 void connection::free(channel& c) noexcept {
+    settle(c);
     if (_ready.first() == &c) _turn_left = 0;
     _ready.remove(c);
     _adjust.remove(c);
@@ -186,6 +202,11 @@ void connection::on_open(bytes_view payload) noexcept {
     c->remote = open.sender;
     c->send_credit = open.window;
     c->max_packet = std::min(open.max_packet, max_payload_bytes);
+    // Ends of ours number their channels from 0.
+    if (_takes_opens_back && c->remote < _limits.max_channels) {
+        if (c->remote >= _asked_by_remote.size()) _asked_by_remote.resize(c->remote + 1);
+        _asked_by_remote[c->remote] = c;
+    }
     _events.on_open(*c, open);
 }
 
@@ -195,6 +216,7 @@ void connection::on_confirmation(bytes_view payload) noexcept {
     channel* c = find(message.recipient);
     if (c == nullptr) return;
     if (c->state == channel_state::abandoned) {
+        settle(*c);
         c->remote = message.sender;
         send_close(*c);
         return;
@@ -202,6 +224,7 @@ void connection::on_confirmation(bytes_view payload) noexcept {
     if (c->state != channel_state::opening) return violation("unexpected channel confirmation");
     if (message.max_packet < 9 || message.max_packet > 0x80000000u)
         return violation("channel confirmation with an invalid maximum packet");
+    settle(*c);
     c->remote = message.sender;
     c->send_credit = message.window;
     c->max_packet = std::min(message.max_packet, max_payload_bytes);
@@ -305,6 +328,7 @@ channel* connection::open(channel_end& end, std::string_view type, bytes_view ex
 }
 
 void connection::accept(channel& c, channel_end& end) noexcept {
+    settle(c);
     c.end = &end;
     c.state = channel_state::open;
     ++_counters.channels_opened;
@@ -370,6 +394,12 @@ void connection::abort(channel& c) noexcept {
     c.queue.clear(_pieces);
     if (c.state == channel_state::opening) {
         c.state = channel_state::abandoned;
+        if (!_takes_opens_back) return;
+        std::array<std::byte, 4> id;
+        store_u32(id.data(), c.local);
+        _scratch.clear();
+        build(_scratch, global_request{cancel_open_name, false, id});
+        queue();
         return;
     }
     if (c.state == channel_state::asked) return refuse(c, open_failure_reason::connect_failed, "");
@@ -520,6 +550,16 @@ void connection::request(std::string_view name, bytes_view rest) noexcept {
     _scratch.clear();
     build(_scratch, global_request{name, true, rest});
     queue();
+}
+
+void connection::take_back(bytes_view rest) noexcept {
+    if (rest.size() != 4) return violation("malformed cancel-open");
+    const std::uint32_t remote = load_u32(rest.data());
+    channel* c = remote < _asked_by_remote.size() ? _asked_by_remote[remote] : nullptr;
+    if (c == nullptr || c->end == nullptr) return;  // it has been answered meanwhile
+    channel_end* end = std::exchange(c->end, nullptr);
+    refuse(*c, open_failure_reason::connect_failed, "taken back");
+    end->on_closed(close_cause::cut_off);
 }
 
 void connection::lose() noexcept {

@@ -89,7 +89,9 @@ class connection {
     void send_eof(channel&) noexcept;
     // CLOSE after everything queued (and EOF if wanted); the end is detached at once.
     void close(channel&) noexcept;
-    // CLOSE now, without what is queued; the end is detached at once.
+    // CLOSE now, without what is queued; the end is detached at once. An open that was not answered
+    // yet is taken back, from a peer that knows how; with any other, the channel keeps its place
+    // until the answer.
     void abort(channel&) noexcept;
     // The end took `bytes` that on_data() gave it.
     void consumed(channel&, std::uint32_t bytes) noexcept;
@@ -98,6 +100,9 @@ class connection {
     void reply(bool success, bytes_view payload) noexcept;
     // want_reply is set; replies arrive in order at on_request_reply.
     void request(std::string_view name, bytes_view rest) noexcept;
+    // What a cancel-open request says (docs/wire.md section 8.9): the peer takes an open back. The
+    // end that was to answer it is told on_closed(cut_off).
+    void take_back(bytes_view rest) noexcept;
 
     // ---- flush ----
     // Whether flush() would write anything.
@@ -114,6 +119,8 @@ class connection {
     void lose() noexcept;
 
     std::uint32_t open_channels() const noexcept { return _count; }
+    // Of them, ours that the peer has not answered yet, abandoned ones included.
+    std::uint32_t unanswered() const noexcept { return _unanswered; }
     std::uint64_t queued_bytes() const noexcept { return _queued_bytes; }
     const connection_counters& counters() const noexcept { return _counters; }
     // How long the channel's queue has waited without being sealed from, in milliseconds; 0: it is
@@ -123,6 +130,9 @@ class connection {
     std::span<channel* const> channels() const noexcept { return _table; }
     bool peer_sends_eof() const noexcept { return _peer_sends_eof; }
     void set_peer_sends_eof() noexcept { _peer_sends_eof = true; }
+    // Both ends know cancel-open.
+    bool takes_opens_back() const noexcept { return _takes_opens_back; }
+    void set_takes_opens_back() noexcept { _takes_opens_back = true; }
 
   private:
     channel* make(channel_state) noexcept;
@@ -140,6 +150,8 @@ class connection {
     // because the transport's queue is full, and every channel is gone then: touch none.
     bool queue() noexcept;
     static bool answered(const channel&) noexcept;
+    // The channel has its answer, or is gone without.
+    void settle(const channel&) noexcept;
 
     void on_data(bytes_span payload, const ring::buffer& holder) noexcept;
     void on_open(bytes_view) noexcept;
@@ -163,8 +175,13 @@ class connection {
     channel_list<&channel::waiting> _waiting;
     std::uint32_t _turn_left = 0;  // bytes the first ready channel may still seal; 0: a new turn
     std::uint32_t _count = 0;
+    std::uint32_t _unanswered = 0;  // of the opens that we sent
+    std::uint32_t _asked = 0;       // of those that the peer sent
+    // By the peer's id, as long as they are not answered and the peer may take them back.
+    std::vector<channel*> _asked_by_remote;
     std::uint64_t _queued_bytes = 0;
     bool _peer_sends_eof = false;
+    bool _takes_opens_back = false;
     bool _failed = false;
     byte_vector _scratch;
     connection_counters _counters;
@@ -173,6 +190,9 @@ class connection {
 // Payload bytes in one packet that we send, whatever larger size the peer offers, and that we
 // accept.
 inline constexpr std::uint32_t max_payload_bytes = 32768;
+
+// The global request that takes an open back: the sender's id of the CHANNEL_OPEN, no reply wanted.
+inline constexpr std::string_view cancel_open_name = "cancel-open@burin";
 
 // What a session may have queued before its channels wait, whatever credit they have: eight sends.
 // A session whose own connection is stuck holds little more, with thousands of busy channels.

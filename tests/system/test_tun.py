@@ -85,11 +85,11 @@ class World:
 
     # -- processes -------------------------------------------------------------------------------------------------------
 
-    def server(self, *flags, port=8080, kind="own"):
+    def server(self, *flags, port=8080, kind="own", env=None):
         t = self.t
         t.wait(lambda: self.port_is_free(port), 10, f"port {port} of the cloud is free")
         command = [t.binary if kind == "own" else t.peer, "server", "--host", OUTSIDE, "--port", port, *flags]
-        process = t.start(f"{kind}-server", self.there("cloud", *map(str, command)))
+        process = t.start(f"{kind}-server", self.there("cloud", *map(str, command)), env)
         process.port = port
         t.listening(process, OUTSIDE, port)
         return process

@@ -31,7 +31,7 @@ constexpr int patience_ms = 5'000;
 
 // One server of one worker.
 struct house {
-    house() {
+    explicit house(const engine::worker_options& options = {}) : worker(0, options) {
         engine::block_signals();
         policy.add_user("", crypto::secret_string(""));
         shared.early.resize(1);
@@ -60,7 +60,7 @@ struct house {
     crypto::host_key key = crypto::host_key::from_seed("house");
     ssh::login_policy policy;
     engine::server_shared shared;
-    engine::worker worker{0, engine::worker_options{}};
+    engine::worker worker;
 };
 
 // A client of our own kind, played by hand.
@@ -332,4 +332,71 @@ TEST_CASE("strangers that do not read keep no arena", "[session]") {
     guest late(h.connect());
     CHECK(late.answered(ping()));
     for (const int fd : strangers) ::close(fd);
+}
+
+// Destinations that never answer: a listener whose queue is full drops SYNs.
+TEST_CASE("dials are bounded of a session and in all, and may be taken back", "[session]") {
+    house h({.max_channels = 40});  // 20 of a session, 30 in all
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    auto* address = reinterpret_cast<sockaddr*>(&at);
+    REQUIRE(bind(listener, address, size) == 0);
+    REQUIRE(listen(listener, 0) == 0);
+    REQUIRE(getsockname(listener, address, &size) == 0);
+    std::vector<int> fillers;
+    for (int i = 0; i < 8; ++i) {
+        fillers.push_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        (void)!connect(fillers.back(), address, size);
+    }
+    const std::string target = "127.0.0.1:" + std::to_string(ntohs(at.sin_port));
+    auto open = [&](guest& g, std::uint32_t id) {
+        byte_vector message;
+        ssh::channel_open asked;
+        asked.type = "chisel";
+        asked.sender = id;
+        asked.window = 1 << 20;
+        asked.max_packet = 32768;
+        asked.rest = as_bytes(target);
+        build(message, asked);
+        g.say(message);
+    };
+    // Everything that was answered up to a ping: the numbers of the channels, by reason.
+    auto refusals = [](guest& g, ssh::open_failure_reason reason) {
+        g.messages.clear();
+        g.say(ping());
+        std::vector<std::uint32_t> ids;
+        for (std::size_t looked = 0;;) {
+            for (; looked < g.messages.size(); ++looked) {
+                const byte_vector& m = g.messages[looked];
+                if (ssh::number_of(m) == ssh::message::request_success) return ids;
+                REQUIRE(ssh::number_of(m) == ssh::message::channel_open_failure);
+                if (load_u32(m.data() + 5) == static_cast<std::uint32_t>(reason))
+                    ids.push_back(load_u32(m.data() + 1));
+            }
+            REQUIRE(g.hear());
+        }
+    };
+    constexpr auto shortage = ssh::open_failure_reason::shortage;
+    constexpr auto failed = ssh::open_failure_reason::connect_failed;
+    using ids = std::vector<std::uint32_t>;
+    guest first(h.connect()), second(h.connect());
+    for (std::uint32_t id = 0; id < 23; ++id) open(first, id);
+    CHECK(refusals(first, shortage) == ids{20, 21, 22});
+    for (std::uint32_t id = 0; id < 12; ++id) open(second, id);
+    CHECK(refusals(second, shortage) == ids{10, 11});
+    // Taken back, they are answered at once and make room.
+    for (std::uint32_t id : {3u, 0u, 7u}) {
+        byte_vector message, rest(4);
+        store_u32(rest.data(), id);
+        build(message, ssh::global_request{ssh::cancel_open_name, false, rest});
+        first.say(message);
+    }
+    CHECK(refusals(first, failed) == ids{3, 0, 7});
+    for (std::uint32_t id = 20; id < 24; ++id) open(second, id);
+    CHECK(refusals(second, shortage) == ids{23});
+    for (int fd : fillers) ::close(fd);
+    ::close(listener);
 }

@@ -155,6 +155,39 @@ TEST_CASE("udp exit: records of the largest size, cut anywhere, are sent whole")
     CHECK(e.heard()[0] == "10.0.0.1:1 " + large.substr(0, 9012));
 }
 
+TEST_CASE("udp: what waits on all channels together is bounded") {
+    ssh::connection_limits limits;
+    limits.window_max = 64 * 1024;
+    datagram_bench b({.most_held_bytes = 40'000}, limits);
+    udp_program target;
+    std::vector<std::unique_ptr<hand_entry>> entries;
+    std::vector<std::uint16_t> ports;
+    for (int i = 0; i < 3; ++i) {
+        entries.push_back(std::make_unique<hand_entry>(*b.entry->layer, target.port));
+        hand_entry& e = *entries.back();
+        b.until([&] { return e.record.confirmed == 1; });
+        e.say("x", "hello");
+        b.wait_for(target);
+        ports.push_back(target.last_from);
+        e.record.takes = false;
+    }
+    std::uint64_t most = 0;
+    for (int i = 0; i < 900; ++i) {
+        target.send(ports[static_cast<std::size_t>(i) % 3], std::string(1200, '.'));
+        b.turn(0);
+        most = std::max(most, b.datagrams.held_bytes);
+    }
+    b.go_quiet();
+    CHECK(most <= 20'000);
+    CHECK(most > 15'000);
+    CHECK(b.datagrams.counters.no_window > 300);
+    for (auto& e : entries) {
+        e->record.takes = true;
+        e->record.take_held();
+    }
+    b.until([&] { return b.datagrams.held_bytes == 0; });
+}
+
 TEST_CASE("udp: a peer that gives no credit costs bounded memory, and the oldest are dropped") {
     ssh::connection_limits limits;
     limits.window_max = 64 * 1024;

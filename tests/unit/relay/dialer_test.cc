@@ -303,6 +303,71 @@ TEST_CASE("a dialer ends with connections on their way", "[dialer]") {
     CHECK(open_descriptors() == before);
 }
 
+TEST_CASE("there is room for so many dials, and what ends makes room", "[dialer]") {
+    listener silent("127.0.0.1", 0, 0);
+    silent.fill();
+    listener there;
+    name_server server({{"slow.test", {.silent = true}}});
+    world here({.timeout = 100 * ring::second, .most = 3},
+               {.servers = server.servers(), .try_timeout = 50 * ring::millisecond, .tries = 1});
+    std::vector<std::unique_ptr<caller>> all;
+    for (int i = 0; i < 3; ++i) {
+        CHECK(here.calls.has_room());
+        all.push_back(std::make_unique<caller>());
+        here.calls.start(all.back()->call, "127.0.0.1", silent.to.port());
+    }
+    CHECK_FALSE(here.calls.has_room());
+    here.turn(0);
+    // In any order: the numbers of the others stay right.
+    all[0]->call.cancel();
+    CHECK(here.calls.pending() == 2);
+    CHECK(here.calls.has_room());
+    all[2].reset();
+    CHECK(here.calls.pending() == 1);
+    caller winning;
+    here.calls.start(winning.call, "127.0.0.1", there.to.port());
+    REQUIRE(here.until([&] { return winning.answers == 1; }));
+    CHECK(winning.call.error() == 0);
+    all.clear();
+    CHECK(here.quiet());
+    // Questions that nobody waits for any more count until they are over.
+    for (int i = 0; i < 3; ++i) {
+        CHECK(here.calls.has_room());
+        caller asking;
+        here.calls.start(asking.call, "slow.test", 1);
+    }
+    CHECK(here.calls.pending() == 0);
+    CHECK_FALSE(here.calls.has_room());
+    CHECK(here.quiet());
+    CHECK(here.calls.has_room());
+    CHECK(here.calls.counters.started == 7);
+    CHECK(here.calls.counters.connected == 1);
+    CHECK(here.calls.counters.taken_back == 6);
+}
+
+TEST_CASE("a name of many silent addresses has one attempt while there are many", "[dialer]") {
+    listener silent("127.0.0.1", 0, 0);
+    silent.fill();
+    listener there("127.0.0.2", silent.to.port());
+    name_server server({{"far.test", {.v4 = {"127.0.0.1", "127.0.0.2"}}}});
+    constexpr ring::microseconds_t stagger = 5 * ring::millisecond;
+    world here({.timeout = 100 * ring::second, .stagger = stagger, .most = 2},
+               {.servers = server.servers(), .try_timeout = ring::second, .tries = 2});
+    caller other, one;
+    here.calls.start(other.call, "127.0.0.1", silent.to.port());
+    here.calls.start(one.call, "far.test", silent.to.port());
+    REQUIRE(here.until([&] { return here.calls.under_way() == 2; }));
+    const ring::microseconds_t long_enough = ring::monotonic_now() + 10 * stagger;
+    while (ring::monotonic_now() < long_enough) here.turn(stagger);
+    CHECK(here.calls.under_way() == 2);
+    CHECK(one.answers == 0);
+    other.call.cancel();
+    REQUIRE(here.until([&] { return one.answers == 1; }));
+    CHECK(one.call.error() == 0);
+    CHECK(one.call.peer() == there.to);
+    CHECK(here.quiet());
+}
+
 TEST_CASE("sockets are prepared before they connect", "[dialer]") {
     listener there;
     std::vector<std::string> seen;

@@ -123,7 +123,7 @@ struct tun_bench : tunnel, tun_uplink {
         REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, _pair) == 0);
         const int bytes = 4 << 20;
         for (int fd : _pair) setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes);
-        relays.now = ring::monotonic_now();
+        relays.now = main.now();
         queue = std::make_unique<tun_queue>(relays, entry->budget, *this, tun::descriptor(_pair[0]),
                                             settings);
     }
@@ -158,9 +158,9 @@ struct tun_bench : tunnel, tun_uplink {
     }
     // A turn as the worker has it, and what hosts hear of it.
     void go() {
-        relays.now = ring::monotonic_now();
+        relays.now = main.now();
         turn(ring::millisecond);
-        relays.now = ring::monotonic_now();
+        relays.now = main.now();
         queue->flush();
         main.turn(0);  // the writes
         listen();
@@ -175,6 +175,11 @@ struct tun_bench : tunnel, tun_uplink {
     }
     void go_quiet() {
         for (int i = 0; i < 20; ++i) go();
+    }
+    // Lets time pass at once, and what is due happen.
+    void pass(ring::microseconds_t time) {
+        main.skipped += time;
+        for (int i = 0; i < 5; ++i) go();
     }
     // Channels, credit, pieces and blocks: as if no flow had ever been.
     void check_nothing_left() {
@@ -200,6 +205,7 @@ struct tun_bench : tunnel, tun_uplink {
     void on_flow_refused(const tun_flow&, std::string_view why) noexcept override {
         refused.emplace_back(why);
     }
+    void on_crowd() noexcept override { ++crowds; }
     void on_stray_error(const tun::icmp_report& report) noexcept override {
         strays.push_back(report);
     }
@@ -211,7 +217,7 @@ struct tun_bench : tunnel, tun_uplink {
     std::vector<std::string> opened, refused;
     std::vector<tun::icmp_report> strays;
     std::vector<byte_vector> messages;  // ICMP packets and fragments that came out
-    unsigned numbers = 0, closed = 0, stopped = 0;
+    unsigned numbers = 0, closed = 0, stopped = 0, crowds = 0;
     int lost = 0;
     bool live = true, close_is_eof = false;
 
@@ -238,7 +244,9 @@ struct tun_bench : tunnel, tun_uplink {
             seen.options = frame.options;
             seen.data.assign(frame.payload.begin(), frame.payload.end());
             for (auto& h : hosts)
-                if (h->key.source_port == frame.key.destination_port) h->hear(seen);
+                if (h->key.source_port == frame.key.destination_port &&
+                    h->key.source == frame.key.destination)
+                    h->hear(seen);
         }
     }
     int _pair[2];

@@ -296,6 +296,29 @@ TEST_CASE("tun udp: a host that wants too many flows loses its own oldest") {
     CHECK(small.counter("targets") == 10);
 }
 
+TEST_CASE("tun udp: what is silent makes room for other hosts, what talks does not") {
+    tun_udp_bench b({.most_flows = 40});  // ten targets
+    const hand::ends other{{10, 5, 0, 3}, {10, 77, 0, 1}};
+    for (unsigned i = 0; i < 10; ++i) b.ask(5000, 100 + i, "x");
+    b.until([&] { return b.counter("targets") == 10 && b.far.size() == 10; });
+    b.ask(6000, 200, "x", other);
+    b.until([&] { return b.counter("too-many-targets") == 1; });
+    b.pass(3 * ring::second);
+    b.ask(5000, 100, "y");  // the oldest talks again
+    b.channel(0, 2);
+    b.ask(6000, 200, "x", other);
+    CHECK(b.channel(10, 1).target == "10.77.0.1:200/udp");
+    CHECK(b.counter("crowded-out") == 1);
+    CHECK(b.counter("targets") == 10);
+    CHECK(b.far[0]->at != nullptr);
+    b.until([&] { return b.far[1]->at == nullptr; });
+    // A flood takes what is silent, and no more.
+    for (unsigned i = 0; i < 30; ++i) b.ask(7000, 300 + i, "x", other);
+    b.until([&] { return b.counter("too-many-targets") == 23; });
+    CHECK(b.counter("crowded-out") == 9);
+    CHECK(b.far[0]->at != nullptr);
+}
+
 TEST_CASE("tun udp: superframes become records in place, and answers superframes") {
     tun_udp_bench b({.udp_superframes = true});
     b.ask(5000, 9, "open");

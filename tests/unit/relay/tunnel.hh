@@ -169,7 +169,9 @@ class side final : public ssh::transport_events,
             return layer->refuse(c, ssh::open_failure_reason::connect_failed, "nobody there");
         last = socket_relay::dialled(_relays, *layer, *this, descriptor, c, ++numbers);
     }
-    void on_global_request(const ssh::global_request&) noexcept override {}
+    void on_global_request(const ssh::global_request& request) noexcept override {
+        if (request.name == ssh::cancel_open_name) layer->take_back(request.rest);
+    }
     void on_request_reply(bool, bytes_view) noexcept override {}
     void on_pending() noexcept override {}
     void on_violation(std::string_view rule) noexcept override { failure = rule; }

@@ -65,6 +65,19 @@ TEST_CASE("a small budget holds fewer channels, not smaller windows", "[budget]"
     REQUIRE(b.open(4u << 20) >= budget::base_bytes);
 }
 
+TEST_CASE("what is held already is charged as far as there is anything", "[budget]") {
+    budget b(1u << 20, 10'000);
+    const std::uint64_t all = b.growth_left();
+    REQUIRE(b.hold(1000) == 1000);
+    REQUIRE(b.growth_left() == all - 1000);
+    const std::uint32_t rest = b.hold(4u << 20);
+    REQUIRE(rest == all - 1000);
+    REQUIRE(b.hold(1) == 0);
+    b.shrink(rest);
+    b.shrink(1000);
+    REQUIRE(b.growth_left() == all);
+}
+
 TEST_CASE("a pool gives what it was given last, up to its limit", "[pool]") {
     memory_pool pool(1000, 4, 10);
     std::vector<std::byte*> taken;

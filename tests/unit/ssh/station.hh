@@ -100,6 +100,7 @@ struct station final : connection_events {
     }
     void on_global_request(const global_request& request) noexcept override {
         requests.emplace_back(request.name);
+        if (request.name == cancel_open_name) return layer->take_back(request.rest);
         if (request.want_reply) layer->reply(true, as_bytes("pong"));
     }
     void on_request_reply(bool success, bytes_view payload) noexcept override {

@@ -44,6 +44,7 @@ TEST_CASE("the tunnel closes first: FIN on the last data, half-close, TIME_WAIT"
     s.from_host({.flags = tcp_ack | tcp_fin, .seq = 8, .ack = 6});
     REQUIRE(s.fins == 1);
     REQUIRE(s.flow->state() == tcp_state::time_wait);
+    REQUIRE(s.lingerings == 1);
     out = s.turn();
     REQUIRE(out.size() == 1);
     REQUIRE(out[0].ack == 9);
@@ -173,6 +174,43 @@ TEST_CASE("abort is a RST at the next number and drops what was queued") {
     REQUIRE(s.context.pool().taken() == 0);
     s.flow->abort();
     REQUIRE(s.closings == 1);
+}
+
+TEST_CASE("the handshake is complete with the host's ACK, and is told once") {
+    stage s;
+    s.open();
+    s.from_host({tcp_syn, 0, 0});
+    s.flow->accept(1000, s.now);
+    s.turn();
+    s.from_host({tcp_syn, 0, 0});
+    s.from_host({.ack = 77});  // nobody's
+    REQUIRE(s.establishments == 0);
+    s.from_host({});
+    s.from_host({});
+    s.from_host({.data = "x"});
+    REQUIRE(s.establishments == 1);
+    REQUIRE(s.lingerings == 0);
+}
+
+TEST_CASE("a dropped flow is over without a word, in any state") {
+    for (const bool accepted : {false, true}) {
+        for (const bool complete : {false, true}) {
+            stage s;
+            s.open();
+            if (accepted || complete) s.flow->accept(1000, s.now);
+            s.turn();
+            if (complete) s.from_host({});
+            const std::string text(5000, 't');
+            if (complete) s.flow->send(still(text), s.now);
+            s.spoken.clear();
+            s.flow->drop();
+            s.flow->drop();
+            REQUIRE(s.turn().empty());
+            REQUIRE(s.closings == 1);
+            REQUIRE(s.close_reason == tcp_close::aborted);
+            REQUIRE(s.context.pool().taken() == 0);
+        }
+    }
 }
 
 TEST_CASE("initial sequence numbers differ by flow, key and time") {

@@ -135,6 +135,8 @@ struct stage : tcp_events {
     void finished(tcp_flow&) noexcept override { ++fins; }
     void acked(tcp_flow&, std::uint32_t bytes) noexcept override { acknowledged += bytes; }
     void arm(tcp_flow&, time_us deadline) noexcept override { armed = deadline; }
+    void established(tcp_flow&) noexcept override { ++establishments; }
+    void lingers(tcp_flow&) noexcept override { ++lingerings; }
     void closed(tcp_flow&, tcp_close reason) noexcept override {
         ++closings;
         close_reason = reason;
@@ -153,7 +155,7 @@ struct stage : tcp_events {
     std::vector<std::byte> last_frame;
     std::vector<said> spoken;
     std::string delivered;
-    int fins = 0, closings = 0, misplaced = 0;
+    int fins = 0, closings = 0, misplaced = 0, establishments = 0, lingerings = 0;
     std::uint64_t acknowledged = 0;
     time_us armed = never_us;
     tcp_close close_reason = tcp_close::finished;
