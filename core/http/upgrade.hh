@@ -30,13 +30,17 @@ protocol detect(bytes_view first) noexcept;
 // it.
 enum class feature : std::uint8_t {
     batch,  // "batch": takes messages that hold many packets (docs/wire.md section 3.3)
+    echo,   // "echo": a server that pings destinations for its client (docs/wire.md section 13.2)
 };
 
 class feature_set {
   public:
     constexpr feature_set() = default;
     // Everything this program knows.
-    static constexpr feature_set all() noexcept { return feature_set(1u); }
+    static constexpr feature_set all() noexcept { return feature_set(3u); }
+    constexpr feature_set without(feature f) const noexcept {
+        return feature_set(_bits & ~(1u << unsigned(f)));
+    }
     // A comma-separated list.
     static feature_set parse(std::string_view list) noexcept;
 

@@ -3,8 +3,9 @@
 //   a frame -> parse -> flow table -> the flow's terminator (tun_flow.hh); a SYN makes a flow, and
 //   asks the worker's live session for a channel to the SYN's destination. While there is no
 //   session the SYN is held, and refused when none came in time; nothing goes anywhere else.
-//   Fragments are put together first. An echo request is answered here while a session is live, in
-//   the name of its destination; a protocol that cannot be carried gets an ICMP error.
+//   Fragments are put together first. While a session is live, an echo request is carried to a
+//   server that pings for us (tun_echo.hh), or else answered here in the name of its destination; a
+//   protocol that cannot be carried gets an ICMP error.
 //   flush(), once a turn, after the sessions': windows of what moved, then each flow's word to its
 //   host, then slots go back to the kernel and the read is armed again.
 //
@@ -28,6 +29,7 @@
 #include "core/relay/dns_steering.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_datagrams.hh"
+#include "core/relay/tun_echo.hh"
 #include "core/relay/tun_flow.hh"
 #include "core/relay/tun_icmp.hh"
 #include "core/relay/tun_strays.hh"
@@ -50,6 +52,8 @@ class tun_uplink {
     virtual ssh::connection* session() noexcept = 0;
     // CLOSE without EOF is this peer's only way to end a flow (Go up to 1.11).
     virtual bool close_means_eof() const noexcept = 0;
+    // The live session's server pings destinations for its clients.
+    virtual bool carries_echo() const noexcept { return false; }
     // What the next flow is called.
     virtual std::uint32_t next_number() noexcept = 0;
     virtual void on_flow_open(const tun_flow&) noexcept = 0;
@@ -93,6 +97,7 @@ struct tun_queue_settings {
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
     dns_steering dns = {};
+    tun_echo_settings echo = {};
 };
 
 struct tun_queue_counters {
@@ -138,6 +143,7 @@ class tun_queue final : private tun::tcp_events {
     const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
     const tun_icmp& icmp() const noexcept { return _icmp; }
+    const tun_echo& echo() const noexcept { return _echo; }
     const tun::fragment_store& fragments() const noexcept { return _fragments; }
     // Lines for a person, each begun with `name`.
     void report(std::string& into, std::string_view name) const;
@@ -212,6 +218,7 @@ class tun_queue final : private tun::tcp_events {
     tun_blocks _blocks;
     tun_writer _writer;
     tun_icmp _icmp;
+    tun_echo _echo;
     tun::fragment_store _fragments;
     tun::token_bucket _stray_errors{100, 20};
     ring::member_timer<&tun_queue::on_fragments_late> _fragments_late{this};
