@@ -36,6 +36,7 @@ struct echo_bench : tun_bench {
     ~echo_bench() override {
         queue->stop();
         go_until([&] { return stopped > 0; });
+        if (server.at != nullptr) exit->layer->abort(*server.at);
     }
     bool carries_echo() const noexcept override { return carries; }
 
