@@ -150,7 +150,7 @@ void echo_socket::begin() noexcept {
 
 void echo_socket::send(std::uint16_t sequence, const tun::flow_address& to, bytes_view data,
                        const ring::buffer& holder) noexcept {
-    if (!_begun) begin();
+    if (!_begun && !_stopping) begin();
     if (_free == nullptr && _sends.size() < most_sends) {
         _sends.push_back(std::make_unique<send_op>());
         _sends.back()->done = on_sent;
@@ -170,6 +170,10 @@ void echo_socket::send(std::uint16_t sequence, const tun::flow_address& to, byte
         op.holder = holder.share();
     } else if (!data.empty()) {
         op.copy = tun::copy_payload(data);
+        if (op.copy.empty()) {  // memory was refused
+            ++_counters.socket_full;
+            return give_back(op);
+        }
         data = op.copy.bytes();
     }
     std::byte* header = op.header.data();
@@ -230,9 +234,7 @@ void echo_socket::settle() noexcept {
     while (op != nullptr) {
         send_op* after = op->next;
         if (op->errors_seen == _errors_seen) ++op->empty_tries;
-        if (_stopping) {
-            give_back(*op);
-        } else if (op->empty_tries >= most_empty_tries) {
+        if (op->empty_tries >= most_empty_tries) {
             const kind what = kind_of_errno(op->error);
             const std::uint16_t sequence = op->sequence;
             const tun::flow_address to = op->address;

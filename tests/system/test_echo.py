@@ -15,7 +15,7 @@ import threading
 import time
 
 from harness import Failed, test
-from report import report as whole_report
+from report import report as whole_report, total
 from test_tun import HOSTS, MIB, ip, last_report
 from test_tun6 import ECHO, FARS, UNREACHABLE, World6, messages, ping, request
 
@@ -140,6 +140,24 @@ def without_permission(t):
             t.equal(ping(t, s, version, version + 1, to=to), expected, "one that is not there")
         client.kill()
         t.wait(lambda: "burin0" not in ip("-o", "link"), 10, "the device goes")
+
+
+@test("U6.echo_two_workers", seconds=60)
+def two_workers(t):
+    """Requests come in on both queues, and each worker has its own channel and, at the server, its own sockets."""
+    w = EchoWorld(t)
+    for number in range(10, 42):
+        w.command("cloud", "ip", "addr", "add", f"10.77.0.{number}/32", "dev", "lo")
+    server = w.server("--workers", "2")
+    client = w.client("--workers", "2", connected=False)
+    client.wait_line("Connected", 15 * t.patience, 2)
+    s = w.raw("lan", 4)
+    for number in range(10, 42):
+        t.equal(ping(t, s, 4, number, to=f"10.77.0.{number}"), (f"10.77.0.{number}", 0), "one of many that answer")
+    text = whole_report(client)
+    t.equal(total(text, r"tun: echo: carried=(\d+)"), 32, "requests carried")
+    t.equal(total(text, r"tun: echo: carried=\d+ answered=(\d+)"), 32, "requests answered")
+    t.equal(total(whole_report(server), r"echo: requests=\d+ sent=\d+ answered=(\d+)"), 32, "answers at the server")
 
 
 def flood(s, version, to, count, stop):
