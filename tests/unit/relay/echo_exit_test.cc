@@ -373,11 +373,11 @@ TEST_CASE("echo exit: an error about one request is not taken for another's") {
 TEST_CASE("echo exit: a session has its bounds") {
     NEEDS_NAMESPACE(inside);
     SECTION("a second") {
-        ping_bench b(how::raw, {.per_second = 10, .burst = 5});
+        ping_bench b(how::raw, {.per_second = 1, .burst = 5});
         for (std::uint32_t i = 0; i < 20; ++i) b.ask(i, lan4.to, filler(4));
         b.until([&] { return b.counters().requests == 20; });
-        CHECK(b.counters().limited >= 10);
-        CHECK(b.pinger->waiting().size() >= 5);
+        CHECK(b.counters().limited > 0);
+        CHECK(b.pinger->waiting().size() == 20 - b.counters().limited);
     }
     SECTION("waiting: its own oldest makes room") {
         ping_bench b(how::raw, {.most_waiting = 8});
