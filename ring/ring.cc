@@ -132,6 +132,12 @@ void ring::receive_message_select(op& o, int fd, std::uint16_t group, msghdr* me
     tag(sqe, &o);
 }
 
+void ring::receive_message(op& o, int fd, msghdr* message, int flags) noexcept {
+    io_uring_sqe* sqe = next(&o);
+    io_uring_prep_recvmsg(sqe, fd, message, static_cast<unsigned>(flags));
+    tag(sqe, &o);
+}
+
 void ring::send(op& o, int fd, std::span<const std::byte> bytes, int flags) noexcept {
     io_uring_sqe* sqe = next(&o);
     io_uring_prep_send(sqe, fd, bytes.data(), bytes.size(), flags | MSG_NOSIGNAL);

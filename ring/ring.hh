@@ -92,6 +92,9 @@ class ring {
     // The same with the sender's address; the message has one part, whose length is the limit.
     void receive_message_select(op&, int fd, std::uint16_t group, msghdr* message,
                                 int flags = 0) noexcept;
+    // Into memory of the caller's; whoever sent it and what else the kernel tells stand in the
+    // message afterwards.
+    void receive_message(op&, int fd, msghdr* message, int flags) noexcept;
     void send(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
     void send_message(op&, int fd, const msghdr* message, int flags) noexcept;
     void accept(op&, int listener) noexcept;  // multishot; result = descriptor

@@ -74,6 +74,15 @@ void write_message(icmp_message& out, const flow_key& flow, type_and_code what,
     out.header.resize(virtio_header_bytes + ip_header_bytes(flow) + icmp_header_bytes);
 }
 
+// Identifier and number as they came; the class too (RFC 1122 section 3.2.2.6), without what the
+// way here wrote into it.
+void write_reply(icmp_message& out, const flow_key& flow, std::uint32_t id_and_number,
+                 std::uint8_t traffic_class, bytes_view data) noexcept {
+    out.rest = data;
+    write_message(out, flow, {flow.source.is_v4() ? v4_echo_reply : v6_echo_reply, 0},
+                  id_and_number, traffic_class & 0xfc);
+}
+
 // The flow of a quoted packet, which went from a destination to a host.
 bool read_quote(bytes_view quote, bool v4, icmp_report& out) noexcept {
     const std::byte* ip = quote.data();
@@ -179,13 +188,33 @@ bool write_icmp_error(icmp_message& out, const parsed_frame& cause, icmp_error w
 
 bool write_echo_reply(icmp_message& out, const parsed_frame& request) noexcept {
     if (!is_echo_request(request)) return false;
-    const std::uint8_t type = request.ip_version == 4 ? v4_echo_reply : v6_echo_reply;
-    out.rest = request.payload.subspan(icmp_header_bytes);
-    // Identifier and number as they came; the class too (RFC 1122 section 3.2.2.6), without what
-    // the way here wrote into it.
-    write_message(out, request.key, {type, 0}, load_u32(request.payload.data() + 4),
-                  request.traffic_class & 0xfc);
+    write_reply(out, request.key, load_u32(request.payload.data() + 4), request.traffic_class,
+                request.payload.subspan(icmp_header_bytes));
     return true;
+}
+
+echo_stub::echo_stub(const parsed_frame& request) noexcept
+    : _key(request.key),
+      _id_and_number(load_u32(request.payload.data() + 4)),
+      _traffic_class(request.traffic_class) {
+    const auto before = static_cast<std::size_t>(request.payload.data() - request.packet.data());
+    if (before + icmp_header_bytes > most_quoted) return;
+    _icmp_at = static_cast<std::uint8_t>(before);
+    _quoted_bytes = static_cast<std::uint8_t>(before + icmp_header_bytes);
+    __builtin_memcpy(_quoted.data(), request.packet.data(), _quoted_bytes);
+}
+
+void echo_stub::write_reply(icmp_message& out, bytes_view data) const noexcept {
+    burin::tun::write_reply(out, _key, _id_and_number, _traffic_class, data);
+}
+
+parsed_frame echo_stub::cause() const noexcept {
+    parsed_frame frame;
+    frame.key = _key;
+    frame.ip_version = _key.source.is_v4() ? 4 : 6;
+    frame.packet = bytes_view(_quoted).first(_quoted_bytes);
+    frame.payload = frame.packet.subspan(_icmp_at);
+    return frame;
 }
 
 bool read_icmp_error(const parsed_frame& message, icmp_report& out) noexcept {

@@ -8,6 +8,8 @@
 // flow is the caller's to decide.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "tun/clock.hh"
@@ -44,6 +46,30 @@ bool write_icmp_error(icmp_message& out, const parsed_frame& cause, icmp_error w
 // The reply to an echo request, with all of its data. May be longer than an MTU (fragments.hh).
 // False: it is none.
 bool write_echo_reply(icmp_message& out, const parsed_frame& request) noexcept;
+
+// An echo request whose answer comes from elsewhere and later: what is kept of it.
+class echo_stub {
+  public:
+    echo_stub() = default;
+    // `request` is one.
+    explicit echo_stub(const parsed_frame& request) noexcept;
+
+    // The reply, with this data.
+    void write_reply(icmp_message& out, bytes_view data) const noexcept;
+    // The request as far as an error may quote it (RFC 792: the IP header and 64 bits behind it),
+    // for as long as the stub lives. Empty payload, and so no error, when extension headers were
+    // too long.
+    parsed_frame cause() const noexcept;
+
+  private:
+    static constexpr std::size_t most_quoted = 76;  // IPv4 with all options and 8; IPv6 with some
+
+    flow_key _key;
+    std::uint32_t _id_and_number = 0;
+    std::uint8_t _traffic_class = 0;
+    std::uint8_t _icmp_at = 0, _quoted_bytes = 0;
+    std::array<std::byte, most_quoted> _quoted;
+};
 
 // What a host or a router in front of it says about a packet of ours.
 struct icmp_report {

@@ -39,6 +39,7 @@ std::size_t client_session::on_head(bytes_view bytes) noexcept {
     log(true, "Handshaking...");
     deadline(_worker.now() + _settings.handshake_timeout, "ssh: handshake failed: i/o timeout");
     _peer_is_go = !answer.peer_is_burin;
+    _carries_echo = answer.peer_features.has(http::feature::echo);
     become(framing::websocket, _transport_settings, ssh::dialect::chisel,
            answer.peer_features.has(http::feature::batch));
     if (_owner.server_sends_eof()) _connection->set_peer_sends_eof();

@@ -36,6 +36,9 @@ class client_session final : public link {
                    int descriptor, std::string request, std::string key, std::string config,
                    ring::microseconds_t connect_deadline);
 
+    // The server pings destinations for us.
+    bool carries_echo() const noexcept { return _carries_echo; }
+
     void on_flow_open(const relay::socket_relay&) noexcept override;
     void on_flow_closed(const relay::socket_relay&) noexcept override;
     void on_flow_refused(const relay::socket_relay&, std::string_view why) noexcept override;
@@ -59,6 +62,7 @@ class client_session final : public link {
     std::string _config;
     ring::microseconds_t _config_sent = 0;
     bool _was_ready = false;
+    bool _carries_echo = false;
 };
 
 }  // namespace burin::engine

@@ -120,6 +120,9 @@ int run_server(const server_settings& s) {
     shared.transport.host_key = &*key.key;
     shared.transport.logins = &policy;
 
+    std::string no_echo;
+    shared.echoes = open_echo_services(s.workers, no_echo);
+
     supervisor boss(log);
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
@@ -137,6 +140,7 @@ int run_server(const server_settings& s) {
             "may use it");
     else
         log.line("server: User authentication enabled");
+    if (!no_echo.empty()) log.line(fmt::format("server: {}", no_echo));
     std::unique_ptr<front> entrance;
     worker& first = *boss.workers().front();
     first.post([&](worker& w) {

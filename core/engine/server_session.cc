@@ -80,6 +80,7 @@ server_session::server_session(worker& w, server_shared& shared, int descriptor,
     : link(w, descriptor, ssh::role::server, shared.settings->session()),
       _shared(shared),
       _peer(peer),
+      _upgrade(BURIN_VERSION, shared.features()),
       _started(w.now()) {
     auto& early = _shared.early[w.index()];
     if (early.size() >= std::max<std::size_t>(1, early_limit / _shared.early.size())) {
@@ -158,6 +159,7 @@ std::size_t server_session::on_http(bytes_view bytes) noexcept {
                d.peer_features.has(http::feature::batch));
         _peer_is_go = !d.peer_is_burin;
         if (d.peer_features.has(http::feature::cancel)) _connection->set_takes_opens_back();
+        _carries_echo = (d.peer_features & _shared.features()).has(http::feature::echo);
     } else if (d.close) {
         finish_raw();
     }
@@ -248,6 +250,7 @@ void server_session::on_open(ssh::channel& c, const ssh::channel_open& open) noe
         if (!_configured)
             return _connection->refuse(c, ssh::open_failure_reason::prohibited,
                                        "not configured yet");
+        if (open.type == relay::echo_channel_type) return open_echo(c);
         target = relay::parse_target(as_text(open.rest));
     }
     if (!target)
@@ -288,6 +291,19 @@ void server_session::open_datagrams(ssh::channel& c, relay::target target) noexc
     log(true, fmt::format("conn#{}: Open [{}/{}]", _flow_number, _open_flows, _flow_number));
     relay::datagram_exit::start(_worker.datagrams(), _worker.resolver(), *_connection, *this, c,
                                 std::move(target), _flow_number);
+}
+
+// Whoever is let in may reach every address, and so ping it.
+void server_session::open_echo(ssh::channel& c) noexcept {
+    if (!_carries_echo)
+        return _connection->refuse(c, ssh::open_failure_reason::unknown_type,
+                                   "unknown channel type");
+    if (_echo != nullptr && !_echo->over())
+        return _connection->refuse(c, ssh::open_failure_reason::shortage,
+                                   "this session has its echo channel");
+    log(true, "echo: Open");
+    _echo = std::make_unique<relay::echo_exit>(
+        _worker.relays(), _shared.echoes[_worker.index()]->pinger(_worker), *_connection, c);
 }
 
 void server_session::on_datagrams_over(const relay::datagram_exit& e,

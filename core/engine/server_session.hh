@@ -7,12 +7,14 @@
 #include <memory>
 #include <string>
 
+#include "core/engine/echo_service.hh"
 #include "core/engine/link.hh"
 #include "core/engine/log.hh"
 #include "core/engine/settings.hh"
 #include "core/http/upgrade.hh"
 #include "core/relay/datagram_exit.hh"
 #include "core/relay/dialer.hh"
+#include "core/relay/echo_exit.hh"
 #include "core/relay/target.hh"
 
 namespace burin::engine {
@@ -29,6 +31,13 @@ struct server_shared {
     std::atomic<std::uint64_t> evicted{0};   // connections before login that made room
     // Connections before login, by worker; each list belongs to its worker's thread.
     std::vector<std::vector<server_session*>> early;
+    // By worker; empty: this server does not ping for its clients.
+    std::vector<std::unique_ptr<echo_service>> echoes;
+
+    http::feature_set features() const noexcept {
+        const http::feature_set all = http::feature_set::all();
+        return echoes.empty() ? all.without(http::feature::echo) : all;
+    }
 };
 
 // Connections before login that all workers hold together. When there are more, one of them, taken
@@ -65,6 +74,7 @@ class server_session final : public link, private relay::datagram_observer {
                                  std::string_view why) noexcept override;
 
     void open_datagrams(ssh::channel&, relay::target) noexcept;
+    void open_echo(ssh::channel&) noexcept;
     std::size_t on_http(bytes_view) noexcept;
     void on_config(const ssh::global_request&) noexcept;
     void leave_early() noexcept;
@@ -76,6 +86,7 @@ class server_session final : public link, private relay::datagram_observer {
     server_shared& _shared;
     relay::endpoint _peer;
     http::upgrade_server _upgrade;
+    std::unique_ptr<relay::echo_exit> _echo;  // the last there was
     std::string _user;
     std::string _remotes;
     std::uint32_t _number = 0;
@@ -85,6 +96,7 @@ class server_session final : public link, private relay::datagram_observer {
     bool _early = true;            // before login
     bool _configured = false;      // chisel: the config request was answered
     bool _opened = false;          // logged as open
+    bool _carries_echo = false;    // both ends name the feature
     ring::microseconds_t _started;
 };
 

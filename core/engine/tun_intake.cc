@@ -129,6 +129,11 @@ bool tun_intake::close_means_eof() const noexcept {
     return s != nullptr && s->close_means_eof();
 }
 
+bool tun_intake::carries_echo() const noexcept {
+    client_session* s = _client.session();
+    return s != nullptr && s->carries_echo();
+}
+
 std::uint32_t tun_intake::next_number() noexcept {
     return ++_shared.flow_numbers;
 }

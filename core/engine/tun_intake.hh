@@ -79,6 +79,7 @@ class tun_intake final : public resident, private relay::tun_uplink {
     // ---- tun_uplink ----
     ssh::connection* session() noexcept override;
     bool close_means_eof() const noexcept override;
+    bool carries_echo() const noexcept override;
     std::uint32_t next_number() noexcept override;
     void on_flow_open(const relay::tun_flow&) noexcept override;
     void on_flow_closed(const relay::tun_flow&) noexcept override;

@@ -29,4 +29,11 @@ void tun_icmp::answer_echo(const tun::parsed_frame& request, const ring::buffer&
     if (_responder.echo_reply(message, request, now)) send(message, holder);
 }
 
+void tun_icmp::pass_echo(const tun::echo_stub& request, bytes_view data,
+                         const ring::buffer& holder) noexcept {
+    tun::icmp_message message;
+    request.write_reply(message, data);
+    send(message, holder);
+}
+
 }  // namespace burin::relay

@@ -1,6 +1,6 @@
 // What the gateway itself says through the TUN: errors about a host's packets, and echo replies in
-// the name of a destination. tun/icmp.hh decides and limits, this writes; a message longer than the
-// device's MTU goes out in fragments.
+// the name of a destination, or as the destination gave them (tun_echo.hh). tun/icmp.hh decides and
+// limits, this writes; a message longer than the device's MTU goes out in fragments.
 //
 // One of a queue; owns nothing but its counters. One thread.
 #pragma once
@@ -27,6 +27,10 @@ class tun_icmp {
     // Does nothing for what is no echo request.
     void answer_echo(const tun::parsed_frame& request, const ring::buffer& holder,
                      tun::time_us now) noexcept;
+
+    // What the destination answered; the data lies in `holder`, or, without one, is copied.
+    void pass_echo(const tun::echo_stub& request, bytes_view data,
+                   const ring::buffer& holder) noexcept;
 
     const tun::icmp_counters& counters() const noexcept { return _responder.counters(); }
 

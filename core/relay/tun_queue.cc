@@ -59,6 +59,7 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _homes(uplink, settings.most_flows + tun_datagram_settings{}.most_flows),
       _writer(c.ring, _descriptor.number()),
       _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
+      _echo(c, uplink, _icmp, settings.echo),
       _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
       _table(random_key(), settings.most_flows),
       _half_open(random_key(), settings.half_open) {
@@ -229,6 +230,7 @@ void tun_queue::tell_crowd() noexcept {
 }
 
 void tun_queue::session_ready() noexcept {
+    _echo.session_ready();
     for (std::size_t i = 0; i < _flows.size(); ++i) {
         if (_flows[i] == nullptr || !_flows[i]->waiting()) continue;
         ssh::connection* session = _uplink.session();  // may end with any of these
@@ -277,7 +279,10 @@ void tun_queue::on_fragments_late(ring::microseconds_t now) noexcept {
 
 void tun_queue::take_icmp(const tun::parsed_frame& frame) noexcept {
     if (tun::is_echo_request(frame)) {
-        if (_uplink.session() != nullptr) return _icmp.answer_echo(frame, _frame, time());
+        if (_uplink.session() != nullptr) {
+            if (!_echo.take(frame)) _icmp.answer_echo(frame, _frame, time());
+            return;
+        }
         if (_homes.judge_echo() != tun_homes::verdict::ours) return;
         ++_counters.echoes_unanswered;
         return;
@@ -456,6 +461,7 @@ void tun_queue::stop() noexcept {
     for (tun_flow* f : _flows)
         if (f != nullptr) f->reset();
     if (_datagrams != nullptr) _datagrams->stop();
+    _echo.stop();
     if (_read.in_flight) _context.ring.cancel(_cancel, _read);
 }
 
@@ -504,6 +510,7 @@ void tun_queue::report(std::string& into, std::string_view name) const {
         "errors-heard={} strange={} too-big={}\n",
         name, icmp.echo_replies, in.echoes_unanswered, icmp.errors, icmp.limited, icmp.unanswerable,
         in.errors_heard, in.errors_strange, in.too_big_heard);
+    _echo.report(into, name);
     const tun::fragment_counters& parts = _fragments.counters();
     into += fmt::format(
         "{}: fragments: taken={} reassembled={} waiting={} bytes={} repeated={} overlapping={} "

@@ -5,8 +5,9 @@
 //   session the SYN is held, and refused when none came in time; nothing goes anywhere else. Flows
 //   whose handshake is not complete are bounded, of a host and in all (half_open.hh), and so are
 //   opens that the peer has not answered: what is more is dropped, and the host sends it again.
-//   Fragments are put together first. An echo request is answered here while a session is live, in
-//   the name of its destination; a protocol that cannot be carried gets an ICMP error.
+//   Fragments are put together first. While a session is live, an echo request is carried to a
+//   server that pings for us (tun_echo.hh), or else answered here in the name of its destination; a
+//   protocol that cannot be carried gets an ICMP error.
 //   What belongs to another worker's flow is passed on (tun_homes.hh).
 //   flush(), once a turn, after the sessions': windows of what moved, then each flow's word to its
 //   host, then slots go back to the kernel and the read is armed again.
@@ -32,6 +33,7 @@
 #include "core/relay/half_open.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_datagrams.hh"
+#include "core/relay/tun_echo.hh"
 #include "core/relay/tun_flow.hh"
 #include "core/relay/tun_homes.hh"
 #include "core/relay/tun_icmp.hh"
@@ -55,6 +57,8 @@ class tun_uplink {
     virtual ssh::connection* session() noexcept = 0;
     // CLOSE without EOF is this peer's only way to end a flow (Go up to 1.11).
     virtual bool close_means_eof() const noexcept = 0;
+    // The live session's server pings destinations for its clients.
+    virtual bool carries_echo() const noexcept { return false; }
     // What the next flow is called.
     virtual std::uint32_t next_number() noexcept = 0;
     virtual void on_flow_open(const tun_flow&) noexcept = 0;
@@ -119,6 +123,7 @@ struct tun_queue_settings {
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
     dns_steering dns = {};
+    tun_echo_settings echo = {};
 };
 
 struct tun_queue_counters {
@@ -173,6 +178,7 @@ class tun_queue final : private tun::tcp_events {
     const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
     const tun_icmp& icmp() const noexcept { return _icmp; }
+    const tun_echo& echo() const noexcept { return _echo; }
     const tun::fragment_store& fragments() const noexcept { return _fragments; }
     const tun_homes& homes() const noexcept { return _homes; }
     // Lines for a person, each begun with `name`.
@@ -256,6 +262,7 @@ class tun_queue final : private tun::tcp_events {
     tun_blocks _blocks;
     tun_writer _writer;
     tun_icmp _icmp;
+    tun_echo _echo;
     tun::fragment_store _fragments;
     tun::token_bucket _stray_errors{100, 20};
     ring::member_timer<&tun_queue::on_fragments_late> _fragments_late{this};

@@ -20,6 +20,7 @@ from test_tun import DEVICE, FAR, HOSTS, MIB, World, ip, last_report
 FAR6 = "fd00:77::1"
 FARS = {4: FAR, 6: FAR6}
 ECHO = {4: (8, 0), 6: (128, 129)}  # request, reply
+UNREACHABLE = {4: 3, 6: 1}
 ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -100,13 +101,13 @@ def messages(s, version, seconds):
     raise Failed(f"no answer within {seconds} s")
 
 
-def ping(t, s, version, number, size=56, hops=None):
-    """Sends an echo request; returns who answered and with what type."""
+def ping(t, s, version, number, size=56, hops=None, to=None):
+    """Sends an echo request; returns who answered and with what type (and code, when it is an error)."""
     data = bytes((i * 7 + number) & 0xFF for i in range(size))
     if hops is not None:
         level, name = (socket.IPPROTO_IP, socket.IP_TTL) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
         s.setsockopt(level, name, hops)
-    s.sendto(request(version, number, data), (FARS[version], 0))
+    s.sendto(request(version, number, data), (to or FARS[version], 0))
     ours = struct.pack("!HH", os.getpid() & 0xFFFF, number)
     for source, message in messages(s, version, 15 * t.patience):
         kind = message[0]
@@ -115,6 +116,8 @@ def ping(t, s, version, number, size=56, hops=None):
             return source, kind
         if kind in ((11,) if version == 4 else (3,)) and ours in message[8:]:
             return source, kind
+        if kind == UNREACHABLE[version] and ours in message[8:]:
+            return source, kind, message[1]
     return None
 
 
@@ -181,11 +184,15 @@ def echo(t):
     number = 0
     raws = {(name, version): w.raw(name, version) for name in HOSTS for version in (4, 6)}
     for (name, version), s in raws.items():
-        for size in (0, 56, 1400, 4000, 60_000):  # the last in fragments, there and back
+        for size in (0, 56, 1400, 4000, 9000):  # the last two in fragments, there and back
             number += 1
             t.equal(ping(t, s, version, number, size), (FARS[version], ECHO[version][1]), f"an echo of {size} bytes ({name})")
     report = last_report(client)
     t.check(" reassembled=8 " in report and " waiting=0 bytes=0 " in report, f"fragments: {report}")
+    t.check(" echo-replies=0 " in report and " carried=20 answered=20 " in report, f"echoes: {report}")
+    for (name, version), s in raws.items():
+        s.sendto(request(version, 0, bytes(60_000)), (FARS[version], 0))
+    t.wait(lambda: " too-long=4 " in last_report(client), 20, "echoes of more data than is carried are counted")
     # Nobody answers for what cannot be reached.
     server.kill()
     client.wait_line("Disconnected", 20 * t.patience)

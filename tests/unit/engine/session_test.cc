@@ -400,3 +400,51 @@ TEST_CASE("dials are bounded of a session and in all, and may be taken back", "[
     for (int fd : fillers) ::close(fd);
     ::close(listener);
 }
+
+TEST_CASE("an echo channel is for who was told of it, and one a session", "[session]") {
+    const auto ask_for_channel = [](guest& g) {
+        byte_vector message;
+        ssh::channel_open open;
+        open.type = "echo@burin";
+        open.window = 1 << 20;
+        open.max_packet = 32768;
+        build(message, open);
+        g.ask(message);
+        return g.messages.back();
+    };
+    const auto reason = [](const byte_vector& message) {
+        ssh::channel_open_failure failure;
+        REQUIRE(parse(message, failure));
+        return failure.reason;
+    };
+    {
+        house h;  // has no ICMP socket
+        guest g(h.connect());
+        CHECK(reason(ask_for_channel(g)) == ssh::open_failure_reason::unknown_type);
+    }
+    std::string why;
+    house h;
+    h.shared.echoes = engine::open_echo_services(1, why);
+    if (h.shared.echoes.empty()) {
+        WARN("skipped: " << why);
+        return;
+    }
+    for (int session = 0; session < 2; ++session) {
+        guest g(h.connect());
+        const byte_vector answer = ask_for_channel(g);
+        REQUIRE(ssh::number_of(answer) == ssh::message::channel_open_confirmation);
+        CHECK(reason(ask_for_channel(g)) == ssh::open_failure_reason::shortage);
+        // The example of docs/wire.md section 13.2, to this machine itself.
+        const std::uint8_t request[] = {0, 11, 4, 0, 0, 0, 1, 127, 0, 0, 1, 0xaa, 0xbb};
+        const std::uint8_t reply[] = {0, 7, 128, 0, 0, 0, 1, 0xaa, 0xbb};
+        const auto head = ssh::make_data_header(load_u32(answer.data() + 5), sizeof request);
+        byte_vector data(head.begin(), head.end());
+        for (const std::uint8_t octet : request) data.push_back(std::byte{octet});
+        g.ask(data);
+        byte_vector wanted;
+        for (const std::uint8_t octet : reply) wanted.push_back(std::byte{octet});
+        const byte_vector& got = g.messages.back();
+        REQUIRE(ssh::number_of(got) == ssh::message::channel_data);
+        CHECK(byte_vector(got.begin() + ssh::data_header_bytes, got.end()) == wanted);
+    }
+}

@@ -67,6 +67,49 @@ TEST_CASE("an echo's class comes back without its congestion mark") {
     CHECK(octets(got.begin(), got.begin() + 2) == octets{0x6b, 0x80});
 }
 
+TEST_CASE("what is kept of a request makes the same reply, and errors that its host knows") {
+    for (const ends& e : {lan4, lan6}) {
+        const octets data = filler(57);
+        octets packet = ip(e, icmp_protocol(e), icmp(e, e.v6() ? 128 : 8, 0, 0x12340007, data));
+        // With a class, and with what the way here adds in front.
+        if (e.v6()) {
+            packet[0] = 0x6b;
+            packet[1] = 0x80;
+        } else {
+            packet[1] = 0xb8;
+            put16(packet, 10, 0);
+            put16(packet, 10, ~sum(octets(packet.begin(), packet.begin() + 20)) & 0xffff);
+        }
+        icmp_message wanted, got, error;
+        echo_stub kept;
+        octets quoted;
+        {
+            const auto f = frame(packet);
+            const parsed_frame request = parse(f, frame_kind::icmp);
+            kept = echo_stub(request);
+            REQUIRE(write_echo_reply(wanted, request));
+            kept.write_reply(got, request.payload.subspan(8));
+            CHECK(packet_of(got) == packet_of(wanted));
+            CHECK(packet_of(got)[e.v6() ? 0 : 1] == (e.v6() ? 0x6b : 0xb8));
+        }  // the request is gone
+        REQUIRE(write_icmp_error(error, kept.cause(), icmp_error::host_unreachable));
+        CHECK(to_octets(error.rest) == octets(packet.begin(), packet.begin() + (e.v6() ? 48 : 28)));
+    }
+    // Extension headers that fit are quoted as well; others leave no error.
+    for (const std::size_t size : {8u, 24u, 32u, 200u}) {
+        const octets message = icmp(lan6, 128, 0, 7, filler(4));
+        const octets packet = ip(lan6, 60, extension(58, {}, size) + message);
+        const auto f = frame(packet);
+        const echo_stub kept(parse(f, frame_kind::icmp));
+        icmp_message m;
+        const bool fits = 40 + size + 8 <= 76;
+        REQUIRE(write_icmp_error(m, kept.cause(), icmp_error::host_unreachable) == fits);
+        if (!fits) continue;
+        const auto end = packet.begin() + static_cast<std::ptrdiff_t>(40 + size + 8);
+        CHECK(to_octets(m.rest) == octets(packet.begin(), end));
+    }
+}
+
 TEST_CASE("errors have the types of their family, and quote what was their cause") {
     struct {
         icmp_error what;
