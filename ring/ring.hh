@@ -89,9 +89,10 @@ class ring {
     // `bytes` of it.
     void receive_select(op&, int fd, std::uint16_t group, std::uint32_t bytes,
                         int flags = 0) noexcept;
-    // The same with the sender's address; the message has one part, whose length is the limit.
-    void receive_message_select(op&, int fd, std::uint16_t group, msghdr* message,
-                                int flags = 0) noexcept;
+    // Datagrams, multishot (look at more()): each into a buffer of `group`, behind what the kernel
+    // tells of it. `shape` says how much room that has for the sender's address and for control
+    // messages; it has no parts and lives as long as the operation.
+    void receive_messages(op&, int fd, std::uint16_t group, msghdr* shape) noexcept;
     void send(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
     void send_message(op&, int fd, const msghdr* message, int flags) noexcept;
     void accept(op&, int listener) noexcept;  // multishot; result = descriptor

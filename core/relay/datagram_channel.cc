@@ -1,5 +1,6 @@
 #include "core/relay/datagram_channel.hh"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -74,11 +75,23 @@ bool datagram_channel::flows(std::size_t bytes) const noexcept {
            _connection->sendable(*_channel) >= bytes;
 }
 
-void datagram_channel::send(ring::buffer holder, bytes_view record) noexcept {
-    if (flows(record.size())) return _connection->send(*_channel, std::move(holder), record);
-    ssh::piece* p = _context.pieces.make(std::move(holder), record);
-    _context.pieces.own(*p);
-    wait(p);
+void datagram_channel::send(const ring::buffer& holder, bytes_span payload, std::uint32_t size,
+                            std::string_view source) noexcept {
+    const gob_run_bytes run(payload.size(), size, source.size());
+    if (holder && flows(run.total)) {
+        const auto before = static_cast<std::size_t>(payload.data() - holder.data());
+        const std::size_t in_front = before + holder.group()->headroom();
+        const std::size_t behind = holder.group()->bytes() - before;
+        if (in_front >= run.in_front && behind >= run.total - run.in_front)
+            return _connection->send(*_channel, holder.share(),
+                                     write_gob_run(payload, size, source));
+    }
+    bytes_view left = payload;
+    do {
+        const bytes_view one = left.first(std::min<std::size_t>(left.size(), size));
+        left = left.subspan(one.size());
+        send_copy(source, one);
+    } while (!left.empty() && _channel != nullptr);  // the first may end the session
 }
 
 void datagram_channel::send_copy(std::string_view source, bytes_view payload) noexcept {
@@ -92,12 +105,14 @@ void datagram_channel::send_copy(std::string_view source, bytes_view payload) no
     wait(p);
 }
 
-void datagram_channel::send_received(ring::buffer buffer, std::uint32_t size,
-                                     std::string_view source) noexcept {
-    if (!buffer) return send_copy(source, {});
-    std::byte* at = buffer.data();
-    const std::byte* begin = write_gob_around(at, size, source);
-    send(std::move(buffer), {begin, at + size + gob_trailer_bytes});
+void datagram_channel::send_received(const datagram_run& run, std::string_view source) noexcept {
+    const std::uint32_t most = _context.settings.max_bytes;
+    if (run.size <= most) return send(run.buffer, run.bytes, run.size, source);
+    for (bytes_view left = run.bytes; !left.empty() && _channel != nullptr;) {
+        const bytes_view one = left.first(std::min<std::size_t>(left.size(), run.size));
+        left = left.subspan(one.size());
+        send_copy(source, one.first(std::min<std::size_t>(one.size(), most)));
+    }
 }
 
 void datagram_channel::wait(ssh::piece* p) noexcept {

@@ -140,9 +140,6 @@ class tun_datagrams {
     host* host_of(const tun::flow_key&) noexcept;
     void touch(flow&) noexcept;
     void remove(flow&) noexcept;
-    void send(flow&, bytes_view payload, std::uint32_t size, const ring::buffer& slot) noexcept;
-    bool send_in_place(flow&, bytes_view payload, std::uint32_t size,
-                       const ring::buffer& slot) noexcept;
     void answer(flow&, bytes_view payload, const ring::buffer& holder) noexcept;
     void write(const batch&) noexcept;
     void write_large(const batch&) noexcept;

@@ -113,6 +113,8 @@ void tun_queue::hand_on(tun::frame_kind kind, const tun::parsed_frame& frame) no
             if (_uplink.session() == nullptr &&
                 hand_over(tun_strays::anybody) != tun_strays::nobody)
                 return;
+            if (tun::is_trace_probe(frame) && _uplink.session() != nullptr)
+                return _icmp.tell(frame, tun::icmp_error::port_unreachable, 0, _frame, time());
             if (_datagrams != nullptr) _datagrams->take(frame, _frame);
             return;
         case tun::frame_kind::icmp: return take_icmp(frame);

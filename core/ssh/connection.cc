@@ -5,6 +5,7 @@
 #include "core/ssh/connection.hh"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
 namespace burin::ssh {
@@ -16,6 +17,8 @@ inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
 // flow that its window holds back carries one window a round trip, so round trips of up to half a
 // second are filled; a flow whose window lasts for half a second keeps what it has.
 inline constexpr std::uint32_t windows_before_growth = 4, growth_ms = 2000;
+// Pieces up to this size share packets: datagrams and the like.
+inline constexpr std::uint32_t most_shared_bytes = 4096;
 }  // namespace
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
@@ -464,24 +467,47 @@ bool connection::pending() const noexcept {
            (!_waiting.empty() && _queued_bytes < queued_limit_bytes);
 }
 
+// Small pieces share a packet, as far as whole ones fit: sealing and opening a packet costs as much
+// as copying a kilobyte or two.
+std::uint32_t connection::next_packet(const channel& c, std::uint32_t most) noexcept {
+    const piece* p = c.queue.first();
+    std::uint32_t size = std::min(p->size, most);
+    if (size > most_shared_bytes) return size;
+    while ((p = p->next) != nullptr && p->size <= most_shared_bytes && p->size <= most - size)
+        size += p->size;
+    return size;
+}
+
+bytes_view connection::side_by_side(const channel& c, std::uint32_t size) noexcept {
+    const piece* p = c.queue.first();
+    if (size <= p->size) return {p->data, size};
+    _shared.resize(max_payload_bytes);
+    std::uint32_t at = 0;
+    for (; at < size; p = p->next) {
+        std::memcpy(_shared.data() + at, p->data, p->size);
+        at += p->size;
+    }
+    return {_shared.data(), size};
+}
+
 void connection::flush_data(packet_sink& sink) noexcept {
     if (!_transport.data_allowed()) return;
     while (!_ready.empty()) {
         channel* c = _ready.first();
         if (_turn_left == 0) _turn_left = quantum_bytes;
         while (_turn_left > 0 && !c->queue.empty() && c->send_credit > 0) {
-            const piece& front = *c->queue.first();
-            std::uint32_t size = std::min({front.size, c->max_packet, c->send_credit});
+            const std::uint32_t most = std::min(c->max_packet, c->send_credit);
+            const std::uint32_t size = next_packet(*c, most);
             std::size_t sealed = _transport.sealed_size(data_header_bytes + size);
             std::byte* out = sink.room(sealed);
             if (out == nullptr) return;  // it goes on with its turn in the next flush
             data_header head = make_data_header(c->remote, size);
-            _transport.seal(head, {front.data, size}, out);
+            _transport.seal(head, side_by_side(*c, size), out);
             sink.commit(sealed);
             c->send_credit -= size;
             c->bytes_sent += size;
             _queued_bytes -= size;
-            c->queue.take(size, _pieces);
+            c->queue.take_all_of(size, _pieces);
             _turn_left -= std::min(_turn_left, size);
             if (!_transport.data_allowed()) break;
         }

@@ -132,6 +132,10 @@ class connection {
     void mark_ready(channel&) noexcept;
     // False: as queue().
     bool finish_if_due(channel&) noexcept;
+    // Of the channel's queue: bytes of the next packet, at most `most`; and those bytes in a row,
+    // valid until the next call.
+    static std::uint32_t next_packet(const channel&, std::uint32_t most) noexcept;
+    bytes_view side_by_side(const channel&, std::uint32_t size) noexcept;
     bool send_close(channel&) noexcept;
     void want_more(channel&) noexcept;
     void maybe_grow(channel&) noexcept;
@@ -167,6 +171,7 @@ class connection {
     bool _peer_sends_eof = false;
     bool _failed = false;
     byte_vector _scratch;
+    byte_vector _shared;  // small pieces of one packet
     connection_counters _counters;
 };
 
