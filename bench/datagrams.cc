@@ -5,7 +5,7 @@
 //   bench_datagrams run HOST PORT      --rate N a second (50000), of all flows together;
 //                                      --flows K (1), a socket each; --bytes B each (1200);
 //                                      --seconds S (2); --train T: so many leave in one call
-//                                      (UDP_SEGMENT, 1: none do); --seed N (1)
+//                                      (UDP_SEGMENT, 1: none do)
 //
 // A run ends with one line of JSON: how many were sent, how many arrived at the echo, how many came
 // back, as counts and shares; doubled, overtaken and strange ones (changed, or of nobody) at either
@@ -54,7 +54,7 @@ template <class... Words>
 
 struct options {
     std::string mode, host = "0.0.0.0", port;
-    std::uint64_t rate = 50'000, flows = 1, bytes = 1200, train = 1, seed = 1;
+    std::uint64_t rate = 50'000, flows = 1, bytes = 1200, train = 1;
     double seconds = 2;
 };
 
@@ -75,8 +75,10 @@ options parse(int argc, char** argv) {
         } else {
             const std::uint64_t number = std::strtoull(value, &end, 10);
             const std::pair<std::string_view, std::uint64_t*> known[] = {
-                {"--rate", &set.rate},   {"--flows", &set.flows}, {"--bytes", &set.bytes},
-                {"--train", &set.train}, {"--seed", &set.seed},
+                {"--rate", &set.rate},
+                {"--flows", &set.flows},
+                {"--bytes", &set.bytes},
+                {"--train", &set.train},
             };
             const auto it = std::find_if(std::begin(known), std::end(known),
                                          [&](const auto& one) { return one.first == word; });
@@ -110,6 +112,12 @@ void sleep_until(std::uint64_t at_ns) {
     const timespec t{static_cast<time_t>(at_ns / 1'000'000'000),
                      static_cast<long>(at_ns % 1'000'000'000)};
     ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, nullptr);
+}
+
+// No two runs share one, so that what is late of one is strange to the next.
+std::uint64_t fresh_number() {
+    std::uint64_t state = now_ns() ^ static_cast<std::uint64_t>(::getpid()) << 40;
+    return mix(state);
 }
 
 // A UDP socket with large buffers, so that what is lost is lost by whoever is measured.
@@ -190,7 +198,7 @@ int echo(const options& set) {
         std::vector<arrivals> flows;
         std::uint64_t strange = 0;
     };
-    std::map<std::uint64_t, run_record> runs;  // the seed of the pattern is the run's number
+    std::map<std::uint64_t, run_record> runs;
     messages all(most_bytes + 1);
     std::vector<sockaddr_storage> from(batch);
     std::printf("{\"listening\": true}\n");
@@ -238,7 +246,11 @@ struct flow_state {
 class run {
   public:
     explicit run(const options& set)
-        : _set(set), _pattern(set.seed), _flows(set.flows), _told(sizeof(datagram_record)) {
+        : _set(set),
+          _run(fresh_number()),
+          _pattern(_run),
+          _flows(set.flows),
+          _told(sizeof(datagram_record)) {
         for (flow_state& f : _flows) f.fd = open_socket(set, false);
     }
     int go();
@@ -251,6 +263,7 @@ class run {
     bool ask();
 
     options _set;
+    std::uint64_t _run;  // number of this run, and seed of its bytes
     pattern _pattern;
     std::vector<flow_state> _flows;
     std::vector<std::uint8_t> _told;
@@ -271,7 +284,7 @@ void run::meet() {
         for (int tries = 0; tries < 50 && !met; ++tries) {
             datagram_record r;
             r.what = datagram_record::kind::ask;
-            r.run = _set.seed;
+            r.run = _run;
             std::memcpy(space, &r, sizeof r);
             ::send(f.fd, space, sizeof r + sizeof(arrival_sums), 0);
             met = ::recv(f.fd, space, sizeof space, 0) > 0;
@@ -284,7 +297,7 @@ void run::send_burst(flow_state& f, std::uint64_t flow, std::size_t count, messa
     const std::uint64_t now = now_ns();
     for (std::size_t i = 0; i < count; ++i) {
         datagram_record r;
-        r.run = _set.seed;
+        r.run = _run;
         r.flow = flow;
         r.number = f.next++;
         r.sent_ns = now;
@@ -354,8 +367,7 @@ void run::receive_all() {
             const std::size_t count = all.receive(f.fd, MSG_DONTWAIT, nullptr);
             for (std::size_t i = 0; i < count; ++i) {
                 datagram_record r;
-                const bool ours = read_datagram(all.received(i), r, _pattern) &&
-                                  r.run == _set.seed &&
+                const bool ours = read_datagram(all.received(i), r, _pattern) && r.run == _run &&
                                   r.flow == static_cast<std::uint64_t>(&f - _flows.data());
                 if (ours && r.what != datagram_record::kind::data) continue;
                 if (!ours || all.received(i).size() != _set.bytes) {
@@ -380,7 +392,7 @@ bool run::ask() {
     for (int tries = 0; tries < 50; ++tries) {
         datagram_record r;
         r.what = datagram_record::kind::ask;
-        r.run = _set.seed;
+        r.run = _run;
         r.number = static_cast<std::uint64_t>(tries);
         std::memcpy(space, &r, sizeof r);
         ::send(fd, space, sizeof r + sizeof _far, 0);
@@ -426,14 +438,15 @@ int run::go() {
         return of == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(of);
     };
     std::printf(
-        "{\"sent\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"arrived\": %llu, "
+        "{\"run\": %llu, \"sent\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"arrived\": "
+        "%llu, "
         "\"returned\": %llu, \"arrived_share\": %.5f, \"returned_share\": %.5f, "
         "\"doubled\": [%llu, %llu], \"overtaken\": [%llu, %llu], \"strange\": [%llu, %llu], "
         "\"p50_us\": %u, \"p99_us\": %u, \"worst_us\": %u, \"cpu_seconds\": %.3f}\n",
-        static_cast<unsigned long long>(_sent), _seconds, static_cast<double>(_sent) / _seconds,
-        static_cast<unsigned long long>(_far.count), static_cast<unsigned long long>(back.count),
-        share(_far.count, _sent), share(back.count, _far.count),
-        static_cast<unsigned long long>(_far.doubled),
+        static_cast<unsigned long long>(_run), static_cast<unsigned long long>(_sent), _seconds,
+        static_cast<double>(_sent) / _seconds, static_cast<unsigned long long>(_far.count),
+        static_cast<unsigned long long>(back.count), share(_far.count, _sent),
+        share(back.count, _far.count), static_cast<unsigned long long>(_far.doubled),
         static_cast<unsigned long long>(back.doubled),
         static_cast<unsigned long long>(_far.overtaken),
         static_cast<unsigned long long>(back.overtaken),

@@ -4,6 +4,8 @@
 """
 
 import json
+import os
+import signal
 import subprocess
 import time
 
@@ -13,7 +15,7 @@ from .peers import LOAD_PORT
 from .space import Trouble, cpu_seconds
 
 ECHO_PORT = 7001
-SETTLE_SECONDS = 0.5  # between a bulk stream's start and the datagrams beside it
+SETTLE_SECONDS = 0.5  # between a bulk stream's start and the datagrams beside it; for a report to be written
 
 
 class DirectUdp(kinds.Direct):
@@ -59,7 +61,6 @@ class UdpBench(Bench):
     def __init__(self, space, load_binary, datagrams_binary, settings, say):
         super().__init__(space, load_binary, settings, say)
         self.datagrams_binary = datagrams_binary
-        self._seed = 0
 
     def serve(self, topology):
         if topology in self._servers:
@@ -69,13 +70,12 @@ class UdpBench(Bench):
         self.space.wait_until(lambda: "listening" in self.space.log_text("echo.log"), echo, "the echo does not listen", "echo.log")
 
     def datagrams(self, peer, flows):
-        self._seed += 1
         host, port = peer.udp_entry
         near, far = cpu_seconds(peer.client), cpu_seconds(peer.server)
         status, out, err = self.space.output(peer.load_from, [
             self.datagrams_binary, "run", host, str(port), "--rate", str(self.settings.rate), "--flows", str(flows), "--bytes",
-            str(self.settings.bytes), "--train", str(self.settings.train), "--seconds", str(self.settings.seconds), "--seed",
-            str(self._seed)], timeout=60 + 3 * self.settings.seconds)
+            str(self.settings.bytes), "--train", str(self.settings.train), "--seconds", str(self.settings.seconds)],
+            timeout=60 + 3 * self.settings.seconds)
         if status != 0 or not out.strip():
             raise Trouble(f"{peer.name}: {flows} flows: {err.strip()[-300:]} {out.strip()[-300:]}")
         told = json.loads(out.strip().splitlines()[-1])
@@ -83,6 +83,13 @@ class UdpBench(Bench):
         told["client_us"] = 1e6 * (cpu_seconds(peer.client) - near) / carried
         told["server_us"] = 1e6 * (cpu_seconds(peer.server) - far) / carried
         return told
+
+    def report(self, peers):
+        """What both ends count, drops by their reasons among it, into their logs."""
+        for peer in peers:
+            for pid in peer.client + peer.server:
+                os.kill(pid, signal.SIGUSR2)
+        time.sleep(SETTLE_SECONDS)
 
     def add_datagrams(self, group, peer, pair, told):
         for measure, unit, value in (

@@ -10,6 +10,9 @@ namespace burin::relay {
 namespace {
 // What is queued on the channel itself and can no longer be dropped: two turns of its round robin.
 constexpr std::uint64_t most_committed_bytes = 128 * 1024;
+// Credit that the peer has from the beginning. What comes is gone at once, so it costs no memory; a
+// window that first grew with the traffic would lose the beginning of each flow.
+constexpr std::uint32_t window_bytes = 1u << 20;
 }  // namespace
 
 datagram_channel::~datagram_channel() {
@@ -31,7 +34,9 @@ void datagram_channel::accept(ssh::connection& connection, ssh::channel& c) noex
     attach(connection, &c);
     _confirmed = true;
     connection.accept(c, *this);  // the session may be over with it
-    if (_channel != nullptr) connection.send(c, {}, gob_definition());
+    if (_channel == nullptr) return;
+    connection.send(c, {}, gob_definition());
+    connection.widen(c, window_bytes);
 }
 
 void datagram_channel::attach(ssh::connection& connection, ssh::channel* c) noexcept {
@@ -149,6 +154,7 @@ void datagram_channel::on_sendable() noexcept {
 void datagram_channel::on_confirmed() noexcept {
     _confirmed = true;
     _connection->send(*_channel, {}, gob_definition());
+    _connection->widen(*_channel, window_bytes);
     drain();
     _owner.on_channel_open();
 }

@@ -40,9 +40,9 @@ struct datagram_settings {
     std::uint32_t most_sockets = 10'000;
 };
 
-// Bytes of records that wait for the credit of their channel. A channel alone may have some 7
-// datagrams of the largest kind, or 60 of the usual one; more would be stale before they arrive.
-inline constexpr std::uint32_t most_waiting_bytes = 64 * 1024;
+// Bytes of records that wait for the credit of their channel: 4 ms of 50 000 of the usual size a
+// second, for ends that share their cores. On a slow link more would be stale before they arrive.
+inline constexpr std::uint32_t most_waiting_bytes = 256 * 1024;
 // Of all channels of a worker together, and of records that were cut and are being put together.
 inline constexpr std::uint64_t most_held_bytes = 8u << 20;
 

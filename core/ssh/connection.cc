@@ -59,7 +59,7 @@ void connection::free(channel& c) noexcept {
     _waiting.remove(c);
     _queued_bytes -= c.queue.bytes();
     c.queue.clear(_pieces);
-    _budget.close(c.window);
+    _budget.close(c.window - c.unbudgeted);
     _table[c.local] = nullptr;
     _free_ids.push_back(c.local);
     std::push_heap(_free_ids.begin(), _free_ids.end(), std::greater<>());
@@ -427,6 +427,14 @@ void connection::consumed(channel& c, std::uint32_t bytes) noexcept {
     if (c.consumed < std::max<std::uint32_t>(c.window / 4, 1)) return;
     _adjust.push(c);
     _events.on_pending();
+}
+
+void connection::widen(channel& c, std::uint32_t bytes) noexcept {
+    if (c.window >= _limits.window_max) return;
+    bytes = std::min(bytes, _limits.window_max - c.window);
+    c.unbudgeted += bytes;
+    c.window += bytes;
+    consumed(c, bytes);
 }
 
 void connection::maybe_grow(channel& c) noexcept {

@@ -94,6 +94,10 @@ class connection {
     // The end took `bytes` that on_data() gave it.
     void consumed(channel&, std::uint32_t bytes) noexcept;
 
+    // Credit beyond the budget, once, for an end that takes what comes at once and keeps none of
+    // it. At most what window_max leaves.
+    void widen(channel&, std::uint32_t bytes) noexcept;
+
     // ---- requests ----
     void reply(bool success, bytes_view payload) noexcept;
     // want_reply is set; replies arrive in order at on_request_reply.
