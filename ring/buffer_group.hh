@@ -65,6 +65,7 @@ class buffer_group {
         std::uint32_t count;      // all there can ever be; a power of two
         std::uint32_t offered;    // offered at first; at least this many
         std::uint32_t chunk = 4;  // buffers mapped at a time
+        page_size pages = page_size::huge;
     };
     buffer_group(ring&, const shape&);
     ~buffer_group();

@@ -33,7 +33,8 @@ ring::buffer_group::shape datagram_context::buffer_shape(std::uint16_t id) noexc
             .headroom = headroom,
             .count = 256,
             .offered = 8,
-            .chunk = 8};
+            .chunk = 8,
+            .pages = ring::page_size::small};
 }
 
 void datagram_context::flush() noexcept {

@@ -12,9 +12,9 @@ namespace burin::relay {
 namespace {
 
 // Datagrams wait in the socket for the worker's next turn. A worker that shares its core may be
-// kept from it for some milliseconds, and a thousand datagrams of the usual size are 20 ms of
-// 50 000 a second. What the kernel grants (net.core.rmem_max) may be less.
-constexpr int bound_bytes = 4 << 20, connected_bytes = 1 << 20;
+// kept from it for some milliseconds, and this is 70 ms of 50 000 a second of the usual size. What
+// the kernel grants (net.core.rmem_max) may be less.
+constexpr int receive_bytes = 4 << 20;
 // Sockets of a worker that get so much: the memory is the kernel's, and strangers may fill it.
 constexpr std::uint32_t most_large = 64;
 // Larger datagrams may not be parts of a run: a run is never cut into fragments, and this fits what
@@ -31,9 +31,8 @@ datagram_socket::datagram_socket(datagram_context& c, datagram_receiver& receive
                                  kind k) noexcept
     : _context(c), _receiver(receiver), _descriptor(descriptor), _kind(k) {
     set(descriptor, SOL_UDP, UDP_GRO, 1);
-    const bool large = k == kind::bound || c._alive < most_large;
-    if (large)
-        set(descriptor, SOL_SOCKET, SO_RCVBUF, k == kind::bound ? bound_bytes : connected_bytes);
+    if (k == kind::bound || c._alive < most_large)
+        set(descriptor, SOL_SOCKET, SO_RCVBUF, receive_bytes);
     _shape.msg_namelen = k == kind::bound ? name_bytes : 0;
     _shape.msg_controllen = control_bytes;
     ++c._alive;

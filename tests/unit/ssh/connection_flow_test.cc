@@ -108,6 +108,34 @@ TEST_CASE("small pieces share packets, as far as whole ones fit", "[connection]"
     pair.check_peace();
 }
 
+TEST_CASE("an end that keeps nothing has credit beyond the budget, and gives none of it back",
+          "[connection]") {
+    station_pair pair;
+    pair.begin({.max_channels = 10, .window_max = 1u << 20}, 64u << 20, 10);
+    flow_record& flow = pair.entry.open();
+    pair.settle();
+    flow_record& far = pair.exit.flows.back();
+    const std::uint32_t before = flow.at->send_credit;
+    const std::uint64_t left = pair.exit.budget->growth_left();
+    far.layer->widen(*far.at, 500'000);
+    pair.settle();
+    CHECK(flow.at->send_credit == before + 500'000);
+    far.layer->widen(*far.at, 1u << 30);  // as far as a window may be
+    pair.settle();
+    CHECK(flow.at->send_credit == 1u << 20);
+    CHECK(far.at->window == 1u << 20);
+    far.layer->widen(*far.at, 1);
+    pair.settle();
+    CHECK(flow.at->send_credit == 1u << 20);
+    CHECK(pair.exit.budget->growth_left() == left);
+    pair.entry.close(flow);
+    pair.settle();
+    pair.exit.close(far);
+    pair.settle();
+    pair.entry.check_empty();
+    pair.exit.check_empty();
+}
+
 TEST_CASE("a channel without credit leaves its share to the others", "[connection]") {
     station_pair pair;
     pair.begin();
