@@ -15,8 +15,10 @@ namespace {
 // kept from it for some milliseconds, and this is 70 ms of 50 000 a second of the usual size. What
 // the kernel grants (net.core.rmem_max) may be less.
 constexpr int receive_bytes = 4 << 20;
-// Sockets of a worker that get so much: the memory is the kernel's, and strangers may fill it.
-constexpr std::uint32_t most_large = 64;
+// Sockets of a worker that get so much. What waits there is taken in the next turn, whether there is
+// room for it further on or not, so that only a worker that does not run lets it fill up; and the
+// kernel has a bound of its own for all of them (net.ipv4.udp_mem).
+constexpr std::uint32_t most_large = 1024;
 // Larger datagrams may not be parts of a run: a run is never cut into fragments, and this fits what
 // every path of the usual MTU takes, with room for an IPv6 header.
 constexpr std::uint32_t most_part_bytes = 1452;
