@@ -16,7 +16,7 @@ inline constexpr std::uint32_t quiet_turns_limit = 4096;
 buffer_group::buffer_group(ring& r, const shape& s)
     : _ring(r),
       _shape(s),
-      _memory(std::size_t{s.bytes} + s.headroom, s.chunk, s.count),
+      _memory(std::size_t{s.bytes} + s.headroom, s.chunk, s.count, s.pages),
       _target(s.offered) {
     _offers_bytes = s.count * sizeof(io_uring_buf);
     void* at =

@@ -66,6 +66,7 @@ class buffer_group {
         std::uint32_t offered;    // offered at first; at least this many
         std::uint32_t chunk = 4;  // buffers mapped at a time
         std::uint32_t kept = 0;   // never offered, whatever happens: for borrow()
+        page_size pages = page_size::huge;
     };
     buffer_group(ring&, const shape&);
     ~buffer_group();

@@ -12,10 +12,11 @@ inline constexpr std::size_t huge_page_bytes = 2u << 20;
 }
 
 memory_pool::memory_pool(std::size_t piece_bytes, std::uint32_t pieces_per_chunk,
-                         std::uint32_t limit)
+                         std::uint32_t limit, page_size pages)
     : _piece_bytes((piece_bytes + 63) & ~std::size_t{63}),
       _pieces_per_chunk(pieces_per_chunk),
-      _limit(limit) {
+      _limit(limit),
+      _pages(pages) {
     _free.reserve(limit);
     _chunks.reserve(limit / pieces_per_chunk + 1);
 }
@@ -27,12 +28,21 @@ memory_pool::~memory_pool() {
 bool memory_pool::grow() noexcept {
     std::uint32_t pieces = std::min(_pieces_per_chunk, _limit - _made);
     if (pieces == 0) return false;
-    std::size_t bytes = (pieces * _piece_bytes + huge_page_bytes - 1) & ~(huge_page_bytes - 1);
+    std::size_t bytes = pieces * _piece_bytes;
+    void* base = nullptr;
+    if (_pages == page_size::small) {
+        base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (base == MAP_FAILED) return false;
+        madvise(base, bytes, MADV_NOHUGEPAGE);
+        return add(base, bytes, pieces);
+    }
+    bytes = (bytes + huge_page_bytes - 1) & ~(huge_page_bytes - 1);
     pieces =
         static_cast<std::uint32_t>(std::min<std::size_t>(bytes / _piece_bytes, _limit - _made));
     // Reserved huge pages first; else an aligned mapping that transparent huge pages can back.
-    void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+    base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB,
+                -1, 0);
     if (base == MAP_FAILED) {
         std::size_t padded = bytes + huge_page_bytes;
         void* raw = mmap(nullptr, padded, PROT_READ | PROT_WRITE,
@@ -46,6 +56,10 @@ bool memory_pool::grow() noexcept {
         base = reinterpret_cast<void*>(aligned);
         madvise(base, bytes, MADV_HUGEPAGE);
     }
+    return add(base, bytes, pieces);
+}
+
+bool memory_pool::add(void* base, std::size_t bytes, std::uint32_t pieces) noexcept {
     auto* at = static_cast<std::byte*>(base);
     const chunk one{at, bytes, pieces, 0, false};
     _chunks.insert(std::upper_bound(_chunks.begin(), _chunks.end(), one,

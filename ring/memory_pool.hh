@@ -12,11 +12,16 @@
 
 namespace burin::ring {
 
+// For pieces of which mostly the front is used: small pages. The first use of a huge one clears all
+// of it, which can take milliseconds on a virtual machine.
+enum class page_size : std::uint8_t { huge, small };
+
 class memory_pool {
   public:
     // Pieces of `piece_bytes` (rounded up to 64), at least `pieces_per_chunk` mapped at a time (as
     // many as fit the huge pages they need), `limit` in all.
-    memory_pool(std::size_t piece_bytes, std::uint32_t pieces_per_chunk, std::uint32_t limit);
+    memory_pool(std::size_t piece_bytes, std::uint32_t pieces_per_chunk, std::uint32_t limit,
+                page_size pages = page_size::huge);
     ~memory_pool();
     memory_pool(const memory_pool&) = delete;
     memory_pool& operator=(const memory_pool&) = delete;
@@ -42,6 +47,7 @@ class memory_pool {
 
   private:
     bool grow() noexcept;
+    bool add(void* base, std::size_t bytes, std::uint32_t pieces) noexcept;
 
     struct chunk {
         std::byte* base;
@@ -55,6 +61,7 @@ class memory_pool {
     std::size_t _piece_bytes;
     std::uint32_t _pieces_per_chunk;
     std::uint32_t _limit;
+    page_size _pages;
     std::uint32_t _made = 0;
     std::vector<std::byte*> _free;
     std::size_t _untouched = 0;  // so many of them, from the front, were there since trim()

@@ -123,10 +123,9 @@ void ring::receive_select(op& o, int fd, std::uint16_t group, std::uint32_t byte
     tag(sqe, &o);
 }
 
-void ring::receive_message_select(op& o, int fd, std::uint16_t group, msghdr* message,
-                                  int flags) noexcept {
+void ring::receive_messages(op& o, int fd, std::uint16_t group, msghdr* shape) noexcept {
     io_uring_sqe* sqe = next(&o);
-    io_uring_prep_recvmsg(sqe, fd, message, static_cast<unsigned>(flags));
+    io_uring_prep_recvmsg_multishot(sqe, fd, shape, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = group;
     tag(sqe, &o);

@@ -89,12 +89,13 @@ class ring {
     // `bytes` of it.
     void receive_select(op&, int fd, std::uint16_t group, std::uint32_t bytes,
                         int flags = 0) noexcept;
-    // The same with the sender's address; the message has one part, whose length is the limit.
-    void receive_message_select(op&, int fd, std::uint16_t group, msghdr* message,
-                                int flags = 0) noexcept;
     // Into memory of the caller's; whoever sent it and what else the kernel tells stand in the
     // message afterwards.
     void receive_message(op&, int fd, msghdr* message, int flags) noexcept;
+    // Datagrams, multishot (look at more()): each into a buffer of `group`, behind what the kernel
+    // tells of it. `shape` says how much room that has for the sender's address and for control
+    // messages; it has no parts and lives as long as the operation.
+    void receive_messages(op&, int fd, std::uint16_t group, msghdr* shape) noexcept;
     void send(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
     void send_message(op&, int fd, const msghdr* message, int flags) noexcept;
     void accept(op&, int listener) noexcept;  // multishot; result = descriptor

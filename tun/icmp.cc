@@ -156,6 +156,10 @@ bool is_echo_request(const parsed_frame& message) noexcept {
     return load_u8(message.payload.data()) == wanted && load_u8(message.payload.data() + 1) == 0;
 }
 
+bool is_trace_probe(const parsed_frame& datagram) noexcept {
+    return load_u8(datagram.packet.data() + (datagram.ip_version == 4 ? 8 : 7)) <= 1;
+}
+
 bool may_be_answered(const parsed_frame& cause) noexcept {
     if (cause.fragment.offset != 0) return false;
     const bool v4 = cause.ip_version == 4;

@@ -134,5 +134,9 @@ class icmp_responder {
 };
 
 bool is_echo_request(const parsed_frame& message) noexcept;
+// A datagram without a hop left would die at the next router, and its sender wants to hear of that.
+// Where a destination's stand-in is the end of the way, it is the destination that answers, as it
+// does to the last probe of a trace: nobody listens on the port (RFC 1122 section 3.2.2.1).
+bool is_trace_probe(const parsed_frame& datagram) noexcept;
 
 }  // namespace burin::tun

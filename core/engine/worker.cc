@@ -81,8 +81,8 @@ void worker::run() {
         _socket_buffers = std::make_unique<ring::buffer_group>(*_ring, socket_shape);
         _session_buffers = std::make_unique<ring::buffer_group>(*_ring, session_shape);
         _early_buffers = std::make_unique<ring::buffer_group>(*_ring, early_shape);
-        _datagram_buffers = std::make_unique<ring::buffer_group>(
-            *_ring, relay::datagram_context::buffer_shape(5, _options.datagrams));
+        _datagram_buffers =
+            std::make_unique<ring::buffer_group>(*_ring, relay::datagram_context::buffer_shape(5));
         _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
         _options.datagrams.most_held_bytes = datagram_share(_options.memory_bytes);
         _budget = std::make_unique<ring::budget>(

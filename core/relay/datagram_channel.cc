@@ -1,5 +1,6 @@
 #include "core/relay/datagram_channel.hh"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -9,6 +10,9 @@ namespace burin::relay {
 namespace {
 // What is queued on the channel itself and can no longer be dropped: two turns of its round robin.
 constexpr std::uint64_t most_committed_bytes = 128 * 1024;
+// Credit that the peer has from the beginning. What comes is gone at once, so it costs no memory; a
+// window that first grew with the traffic would lose the beginning of each flow.
+constexpr std::uint32_t window_bytes = 1u << 20;
 }  // namespace
 
 datagram_channel::~datagram_channel() {
@@ -30,7 +34,9 @@ void datagram_channel::accept(ssh::connection& connection, ssh::channel& c) noex
     attach(connection, &c);
     _confirmed = true;
     connection.accept(c, *this);  // the session may be over with it
-    if (_channel != nullptr) connection.send(c, {}, gob_definition());
+    if (_channel == nullptr) return;
+    connection.send(c, {}, gob_definition());
+    connection.widen(c, window_bytes);
 }
 
 void datagram_channel::attach(ssh::connection& connection, ssh::channel* c) noexcept {
@@ -74,11 +80,23 @@ bool datagram_channel::flows(std::size_t bytes) const noexcept {
            _connection->sendable(*_channel) >= bytes;
 }
 
-void datagram_channel::send(ring::buffer holder, bytes_view record) noexcept {
-    if (flows(record.size())) return _connection->send(*_channel, std::move(holder), record);
-    ssh::piece* p = _context.pieces.make(std::move(holder), record);
-    _context.pieces.own(*p);
-    wait(p);
+void datagram_channel::send(const ring::buffer& holder, bytes_span payload, std::uint32_t size,
+                            std::string_view source) noexcept {
+    const gob_run_bytes run(payload.size(), size, source.size());
+    if (holder && flows(run.total)) {
+        const auto before = static_cast<std::size_t>(payload.data() - holder.data());
+        const std::size_t in_front = before + holder.group()->headroom();
+        const std::size_t behind = holder.group()->bytes() - before;
+        if (in_front >= run.in_front && behind >= run.total - run.in_front)
+            return _connection->send(*_channel, holder.share(),
+                                     write_gob_run(payload, size, source));
+    }
+    bytes_view left = payload;
+    do {
+        const bytes_view one = left.first(std::min<std::size_t>(left.size(), size));
+        left = left.subspan(one.size());
+        send_copy(source, one);
+    } while (!left.empty() && _channel != nullptr);  // the first may end the session
 }
 
 void datagram_channel::send_copy(std::string_view source, bytes_view payload) noexcept {
@@ -92,12 +110,14 @@ void datagram_channel::send_copy(std::string_view source, bytes_view payload) no
     wait(p);
 }
 
-void datagram_channel::send_received(ring::buffer buffer, std::uint32_t size,
-                                     std::string_view source) noexcept {
-    if (!buffer) return send_copy(source, {});
-    std::byte* at = buffer.data();
-    const std::byte* begin = write_gob_around(at, size, source);
-    send(std::move(buffer), {begin, at + size + gob_trailer_bytes});
+void datagram_channel::send_received(const datagram_run& run, std::string_view source) noexcept {
+    const std::uint32_t most = _context.settings.max_bytes;
+    if (run.size <= most) return send(run.buffer, run.bytes, run.size, source);
+    for (bytes_view left = run.bytes; !left.empty() && _channel != nullptr;) {
+        const bytes_view one = left.first(std::min<std::size_t>(left.size(), run.size));
+        left = left.subspan(one.size());
+        send_copy(source, one.first(std::min<std::size_t>(one.size(), most)));
+    }
 }
 
 void datagram_channel::wait(ssh::piece* p) noexcept {
@@ -133,6 +153,7 @@ void datagram_channel::on_sendable() noexcept {
 void datagram_channel::on_confirmed() noexcept {
     _confirmed = true;
     _connection->send(*_channel, {}, gob_definition());
+    _connection->widen(*_channel, window_bytes);
     drain();
     _owner.on_channel_open();
 }

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "core/relay/datagram_context.hh"
+#include "core/relay/datagram_socket.hh"
 #include "core/relay/gob.hh"
 #include "core/ssh/connection.hh"
 
@@ -52,15 +53,15 @@ class datagram_channel final : public ssh::channel_end {
     void close() noexcept;
     // There is one, or it is being opened: send() may be called.
     bool exists() const noexcept { return _channel != nullptr; }
-    // What send() is given now goes at once, where it lies.
-    bool flows(std::size_t bytes) const noexcept;
-
-    // Queues a whole record, or several, that lie in `holder`.
-    void send(ring::buffer holder, bytes_view record) noexcept;
-    // The same from anywhere: header, payload and trailer are copied.
+    // Datagrams of one source side by side, `size` bytes each but for a shorter last one. They
+    // become records where they lie when these can go at once and `holder` (which may be none) has
+    // the room around them, and are copied one by one else.
+    void send(const ring::buffer& holder, bytes_span payload, std::uint32_t size,
+              std::string_view source) noexcept;
+    // One datagram from anywhere, copied.
     void send_copy(std::string_view source, bytes_view payload) noexcept;
-    // A datagram as a socket received it, with room around it (datagram_socket.hh).
-    void send_received(ring::buffer buffer, std::uint32_t size, std::string_view source) noexcept;
+    // What a socket received; larger datagrams than the setting are cut.
+    void send_received(const datagram_run&, std::string_view source) noexcept;
 
     const ssh::channel* channel() const noexcept { return _channel; }
     std::uint32_t waiting_bytes() const noexcept { return _backlog.bytes(); }
@@ -76,6 +77,8 @@ class datagram_channel final : public ssh::channel_end {
 
     void attach(ssh::connection&, ssh::channel*) noexcept;
     void detach() noexcept;
+    // What is queued now goes at once.
+    bool flows(std::size_t bytes) const noexcept;
     void wait(ssh::piece*) noexcept;
     void drain() noexcept;
     void account() noexcept;

@@ -1,8 +1,10 @@
 #include "core/relay/datagram_context.hh"
 
 #include <fmt/format.h>
+#include <netinet/udp.h>
 
 #include <cerrno>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -10,26 +12,6 @@
 #include "core/relay/gob.hh"
 
 namespace burin::relay {
-
-namespace {
-
-// Nodes of a pool in a chunk; false when memory is refused.
-template <class Op>
-bool add_chunk(std::vector<std::unique_ptr<Op[]>>& chunks, std::uint32_t count, Op*& free) {
-    try {
-        auto made = std::make_unique<Op[]>(count);
-        chunks.push_back(std::move(made));
-    } catch (const std::bad_alloc&) {
-        return false;
-    }
-    for (std::uint32_t i = count; i-- > 0;) {
-        chunks.back()[i].next = free;
-        free = &chunks.back()[i];
-    }
-    return true;
-}
-
-}  // namespace
 
 datagram_context::datagram_context(ring::ring& r, ring::timer_wheel& wheel,
                                    ring::buffer_group& group, ssh::piece_pool& pool,
@@ -40,34 +22,24 @@ datagram_context::~datagram_context() {
     while (_dead != nullptr) delete std::exchange(_dead, _dead->_next_dead);
 }
 
-ring::buffer_group::shape datagram_context::buffer_shape(std::uint16_t id,
-                                                         const datagram_settings& s) noexcept {
+ring::buffer_group::shape datagram_context::buffer_shape(std::uint16_t id) noexcept {
+    // An odd number of cache lines: datagrams, which fill but the front of their buffers, do not
+    // meet in the same sets.
+    constexpr std::uint32_t line = 64, lines = 1171;
+    constexpr auto headroom = static_cast<std::uint32_t>(gob_most_header_bytes);
+    static_assert(lines * line - headroom > datagram_socket::most_received_bytes + 8192);
     return {.id = id,
-            .bytes = s.max_bytes + static_cast<std::uint32_t>(gob_trailer_bytes),
-            .headroom = gob_most_header_bytes,
-            .count = 512,
+            .bytes = lines * line - headroom,
+            .headroom = headroom,
+            .count = 256,
             .offered = 8,
-            .chunk = 32};
-}
-
-// ---- receives ----
-
-datagram_context::receive_op* datagram_context::take_receive() noexcept {
-    if (_free_receives == nullptr && !add_chunk(_receive_chunks, chunk, _free_receives))
-        return nullptr;
-    receive_op* op = std::exchange(_free_receives, _free_receives->next);
-    op->done = datagram_socket::on_completed;
-    op->owner = this;
-    return op;
-}
-
-void datagram_context::give_back(receive_op* op) noexcept {
-    op->who = nullptr;
-    op->next = _free_receives;
-    _free_receives = op;
+            .chunk = 8,
+            .pages = ring::page_size::small};
 }
 
 void datagram_context::flush() noexcept {
+    while (_first_send != nullptr) submit(*std::exchange(_first_send, _first_send->next));
+    _last_send = nullptr;
     datagram_socket* s = std::exchange(_receiving, nullptr);
     while (s != nullptr) {
         datagram_socket* after = s->_next_receiving;
@@ -95,67 +67,85 @@ void datagram_context::end_all() noexcept {
 
 datagram_context::send_op* datagram_context::take_send() noexcept {
     if (_free_sends == nullptr) {
-        if (_sends_made >= most_sends || !add_chunk(_send_chunks, chunk, _free_sends))
+        if (_sends_made >= most_sends) return nullptr;
+        try {
+            _send_chunks.push_back(std::make_unique<send_op[]>(chunk));
+        } catch (const std::bad_alloc&) {
             return nullptr;
+        }
+        for (std::uint32_t i = chunk; i-- > 0;) {
+            send_op& made = _send_chunks.back()[i];
+            made.done = on_sent;
+            made.owner = this;
+            made.next = std::exchange(_free_sends, &made);
+        }
         _sends_made += chunk;
     }
-    return std::exchange(_free_sends, _free_sends->next);
+    send_op* op = std::exchange(_free_sends, _free_sends->next);
+    op->next = nullptr;
+    (_first_send == nullptr ? _first_send : _last_send->next) = op;
+    _last_send = op;
+    return op;
 }
 
-void datagram_context::send(int descriptor, const endpoint* to, bytes_view bytes,
-                            const ring::buffer& holder) noexcept {
-    send_op* op = take_send();
-    if (op == nullptr) {
-        ++counters.socket_full;
-        return;
+void datagram_context::give_back(send_op* op) noexcept {
+    for (ring::buffer& holder : op->holders) holder.reset();
+    op->copy = {};
+    op->who = nullptr;
+    op->next = std::exchange(_free_sends, op);
+}
+
+void datagram_context::submit(send_op& op) noexcept {
+    op.who->_open = nullptr;
+    op.message.msg_iov = op.parts.data();
+    op.message.msg_iovlen = op.count;
+    op.message.msg_control = nullptr;
+    op.message.msg_controllen = 0;
+    if (op.count > 1) {
+        op.message.msg_control = op.control.data();
+        op.message.msg_controllen = op.control.size();
+        cmsghdr* what = CMSG_FIRSTHDR(&op.message);
+        what->cmsg_level = SOL_UDP;
+        what->cmsg_type = UDP_SEGMENT;
+        what->cmsg_len = CMSG_LEN(sizeof(std::uint16_t));
+        const auto size = static_cast<std::uint16_t>(op.size);
+        std::memcpy(CMSG_DATA(what), &size, sizeof size);
     }
-    op->done = on_sent;
-    op->owner = this;
-    if (holder) {
-        op->holder = holder.share();
-    } else {
-        op->copy = tun::copy_payload(bytes);
-        bytes = op->copy.bytes();
-    }
-    op->part = {const_cast<std::byte*>(bytes.data()), bytes.size()};
-    op->message = {};
-    op->message.msg_iov = &op->part;
-    op->message.msg_iovlen = 1;
-    if (to != nullptr) {
-        op->to = *to;
-        op->message.msg_name = const_cast<sockaddr*>(op->to.address());
-        op->message.msg_namelen = op->to.bytes();
-    }
-    ring.send_message(*op, descriptor, &op->message, MSG_DONTWAIT);
+    ring.send_message(op, op.who->_descriptor, &op.message, MSG_DONTWAIT);
 }
 
 void datagram_context::on_sent(ring::op& o, ring::completion c) noexcept {
     auto& self = o.of<datagram_context>();
     auto& op = static_cast<send_op&>(o);
-    op.holder.reset();
-    op.copy = {};
-    op.next = self._free_sends;
-    self._free_sends = &op;
+    datagram_counters& counters = self.counters;
+    datagram_socket& who = *op.who;
     if (c.result >= 0) {
-        ++self.counters.sent;
-        self.counters.sent_bytes += static_cast<std::uint64_t>(c.result);
+        counters.sent += op.count;
+        counters.sent_bytes += static_cast<std::uint64_t>(c.result);
+        if (op.count > 1) ++counters.runs_sent;
     } else if (c.result == -EAGAIN || c.result == -ENOBUFS) {
-        ++self.counters.socket_full;
+        counters.socket_full += op.count;
+    } else if (op.count > 1) {
+        who.send_apart(op, c.result);
     } else if (c.result == -ECONNREFUSED || c.result == -EHOSTUNREACH || c.result == -ENETUNREACH) {
-        ++self.counters.icmp_errors;
+        ++counters.icmp_errors;
     } else {
-        ++self.counters.send_errors;
+        ++counters.send_errors;
     }
+    self.give_back(&op);
+    who.on_sent();
 }
 
 void datagram_context::report(std::string& into, std::string_view name) const {
     const datagram_counters& c = counters;
     into += fmt::format(
         "{}: sockets={} opened={} expired={} evicted={} received={} bytes={} sent={} bytes={} "
-        "icmp-errors={} broken-channels={} no-buffer={} held-bytes={}/{} buffers={}/{}\n",
+        "runs-received={} runs-sent={} runs-refused={} icmp-errors={} broken-channels={} "
+        "no-buffer={} held-bytes={}/{} buffers={}/{}\n",
         name, sockets, c.sockets_opened, c.sockets_expired, c.sockets_evicted, c.received,
-        c.received_bytes, c.sent, c.sent_bytes, c.icmp_errors, c.channels_broken, c.out_of_buffers,
-        held_bytes, settings.most_held_bytes, buffers.held(), buffers.count());
+        c.received_bytes, c.sent, c.sent_bytes, c.runs_received, c.runs_sent, c.runs_refused,
+        c.icmp_errors, c.channels_broken, c.out_of_buffers, held_bytes, settings.most_held_bytes,
+        buffers.held(), buffers.count());
     into += fmt::format(
         "{}: dropped: no-channel={} no-window={} no-address={} no-socket={} unknown-source={} "
         "socket-full={} send-errors={}\n",

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -42,13 +43,15 @@ struct datagram_settings {
     std::uint64_t most_held_bytes = 16u << 20;
 };
 
-// Bytes of records that wait for the credit of their channel. A channel alone may have some 7
-// datagrams of the largest kind, or 60 of the usual one; more would be stale before they arrive.
-inline constexpr std::uint32_t most_waiting_bytes = 64 * 1024;
+// Bytes of records that wait for the credit of their channel: 4 ms of 50 000 of the usual size a
+// second, for ends that share their cores. On a slow link more would be stale before they arrive.
+inline constexpr std::uint32_t most_waiting_bytes = 256 * 1024;
 
 struct datagram_counters {
-    std::uint64_t received = 0, received_bytes = 0;  // by sockets
+    std::uint64_t received = 0, received_bytes = 0;  // datagrams, by sockets
     std::uint64_t sent = 0, sent_bytes = 0;
+    std::uint64_t runs_received = 0, runs_sent = 0;  // of several datagrams, by one system call
+    std::uint64_t runs_refused = 0;                  // by the kernel, and sent one by one
     std::uint64_t sockets_opened = 0, sockets_expired = 0, sockets_evicted = 0;
     std::uint64_t icmp_errors = 0;      // a destination that is not there: harmless
     std::uint64_t channels_broken = 0;  // by a stream that is no gob
@@ -91,16 +94,16 @@ class datagram_backlog {
 
 class datagram_context {
   public:
-    // `buffers` has headroom for a record's header, and room for its trailer behind max_bytes.
+    // `buffers` has buffer_shape().
     datagram_context(ring::ring&, ring::timer_wheel&, ring::buffer_group& buffers, ssh::piece_pool&,
                      const datagram_settings&);
     ~datagram_context();
     datagram_context(const datagram_context&) = delete;
     datagram_context& operator=(const datagram_context&) = delete;
 
-    // The shape that `buffers` must have.
-    static ring::buffer_group::shape buffer_shape(std::uint16_t id,
-                                                  const datagram_settings&) noexcept;
+    // The shape that `buffers` must have: for whatever a socket may give at once, with room around
+    // it for records.
+    static ring::buffer_group::shape buffer_shape(std::uint16_t id) noexcept;
 
     ring::ring& ring;
     ring::timer_wheel& timers;
@@ -116,13 +119,7 @@ class datagram_context {
     bool may_wait(std::uint64_t bytes) const noexcept {
         return held_bytes + bytes <= settings.most_held_bytes / 2;
     }
-    // One datagram out of a socket, to `to` or (nullptr) to whom it is connected. The bytes are
-    // those of a receive block, which is kept until the kernel has taken them, or are copied when
-    // `holder` is none.
-    void send(int descriptor, const endpoint* to, bytes_view bytes,
-              const ring::buffer& holder) noexcept;
-
-    // Receives that can go on.
+    // Sends of this turn, and receives that can go on.
     void flush() noexcept;
     // What ended is freed here, when nobody on the stack refers to it any longer.
     class mortal {
@@ -143,40 +140,38 @@ class datagram_context {
 
   private:
     friend class datagram_socket;
-    // A busy socket has so many receives in one turn, and all together so many more.
-    static constexpr std::uint32_t burst_receives = 16, most_bursts = 256;
     static constexpr std::uint32_t most_sends = 4096, chunk = 32;
+    // What older kernels take of segments in one send (UDP_MAX_SEGMENTS), and of bytes.
+    static constexpr std::uint32_t most_parts = 64, most_run_bytes = 65'000;
 
-    struct receive_op : ring::op {
-        datagram_socket* who = nullptr;
-        receive_op* next = nullptr;
-        msghdr message{};
-        iovec part{};
-        sockaddr_storage from{};
-        bool burst = false;
-    };
+    // One sendmsg: a datagram, or a run of equal ones of which the last may be shorter.
     struct send_op : ring::op {
         send_op* next = nullptr;
-        ring::buffer holder;
-        tun::payload_slice copy;
-        iovec part{};
+        datagram_socket* who = nullptr;
+        std::uint32_t count = 0, bytes = 0, size = 0;
+        bool full = false;
         msghdr message{};
         endpoint to;
+        std::array<iovec, most_parts> parts;
+        // Of a run's bytes: two receive blocks, when it lies in the end of one and the beginning of
+        // the next, and memory of its own for the datagram that was cut between them.
+        std::array<ring::buffer, 2> holders;
+        tun::payload_slice copy;
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(std::uint16_t))> control;
     };
-    receive_op* take_receive() noexcept;
-    void give_back(receive_op*) noexcept;
     send_op* take_send() noexcept;
+    void give_back(send_op*) noexcept;
+    void submit(send_op&) noexcept;
     static void on_sent(ring::op&, ring::completion) noexcept;
 
     datagram_socket* _all = nullptr;
     datagram_socket* _receiving = nullptr;  // to be armed in the next flush
     mortal* _dead = nullptr;
     std::uint32_t _alive = 0;
-    std::uint32_t _bursts = 0;
-    receive_op* _free_receives = nullptr;
+    send_op* _first_send = nullptr;  // to be submitted in the next flush, in order
+    send_op* _last_send = nullptr;
     send_op* _free_sends = nullptr;
     std::uint32_t _sends_made = 0;
-    std::vector<std::unique_ptr<receive_op[]>> _receive_chunks;
     std::vector<std::unique_ptr<send_op[]>> _send_chunks;
 };
 

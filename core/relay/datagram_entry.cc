@@ -30,16 +30,15 @@ void datagram_entry::stop() noexcept {
     _socket.close();
 }
 
-void datagram_entry::on_received(ring::buffer buffer, std::uint32_t size,
-                                 const endpoint* from) noexcept {
+void datagram_entry::on_received(const datagram_run& run, const endpoint* from) noexcept {
     const std::string_view source = _sources.note(*from, _context.now);
     if (!_channel.exists() && _context.now - _opened >= reopen_time) open();
     if (!_channel.exists()) {
-        ++_context.counters.no_channel;
+        _context.counters.no_channel += run.count;
         return;
     }
-    _bytes_sent += size;
-    _channel.send_received(std::move(buffer), size, source);
+    _bytes_sent += run.bytes.size();
+    _channel.send_received(run, source);
 }
 
 void datagram_entry::on_datagram(const datagram& d, const ring::buffer& holder) noexcept {

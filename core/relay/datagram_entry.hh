@@ -53,7 +53,7 @@ class datagram_entry final : private datagram_owner, private datagram_receiver {
     void on_datagram(const datagram&, const ring::buffer& holder) noexcept override;
     void on_channel_gone(ending, std::string_view why) noexcept override;
     // ---- datagram_receiver ----
-    void on_received(ring::buffer, std::uint32_t size, const endpoint* from) noexcept override;
+    void on_received(const datagram_run&, const endpoint* from) noexcept override;
     void on_socket_gone() noexcept override { _uplink.on_entry_stopped(*this); }
 
     void open() noexcept;

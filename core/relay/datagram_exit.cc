@@ -35,10 +35,10 @@ class datagram_exit::flow final : private datagram_receiver, private datagram_co
     datagram_socket socket;
 
   private:
-    void on_received(ring::buffer buffer, std::uint32_t size, const endpoint*) noexcept override {
+    void on_received(const datagram_run& run, const endpoint*) noexcept override {
         last = _exit._context.now;
-        _exit._bytes_received += size;
-        if (_exit._channel.exists()) _exit._channel.send_received(std::move(buffer), size, source);
+        _exit._bytes_received += run.bytes.size();
+        if (_exit._channel.exists()) _exit._channel.send_received(run, source);
     }
     void on_socket_gone() noexcept override {
         --_exit._context.sockets;

@@ -80,6 +80,33 @@ std::byte* write_gob_around(std::byte* payload, std::size_t payload_bytes,
     return uint_before(at, body_bytes(source.size(), payload_bytes));
 }
 
+gob_run_bytes::gob_run_bytes(std::size_t payload_bytes, std::size_t size,
+                             std::size_t source_bytes) noexcept {
+    const std::size_t whole = payload_bytes > size ? (payload_bytes - 1) / size : 0;
+    const std::size_t last = payload_bytes - whole * size;
+    in_front = gob_header_bytes(source_bytes, whole > 0 ? size : last);
+    total = whole * gob_record_bytes(source_bytes, size) + gob_record_bytes(source_bytes, last);
+}
+
+// From the last to the first, so that none is written over before it has moved.
+bytes_view write_gob_run(bytes_span payload, std::size_t size, std::string_view source) noexcept {
+    const gob_run_bytes run(payload.size(), size, source.size());
+    std::byte* const first = payload.data();
+    std::byte* const begin = first - run.in_front;
+    const std::size_t whole = payload.size() > size ? (payload.size() - 1) / size : 0;
+    const std::size_t last = payload.size() - whole * size;
+    const std::size_t step = gob_record_bytes(source.size(), size);
+    std::byte* at = begin + run.total - gob_trailer_bytes - last;
+    if (whole > 0) std::memmove(at, first + whole * size, last);
+    write_gob_around(at, last, source);
+    for (std::size_t i = whole; i-- > 0;) {
+        at = first + i * step;
+        if (i > 0) std::memmove(at, first + i * size, size);
+        write_gob_around(at, size, source);
+    }
+    return {begin, run.total};
+}
+
 // ---- reader ----
 
 // Reads a message's body; the first failure is sticky.

@@ -48,6 +48,16 @@ inline std::size_t gob_record_bytes(std::size_t source_bytes, std::size_t payloa
 std::byte* write_gob_around(std::byte* payload, std::size_t payload_bytes,
                             std::string_view source) noexcept;
 
+// Datagrams that lie side by side, `size` bytes each but for a shorter last one: octets of their
+// records together, and (of these) in front of the first payload.
+struct gob_run_bytes {
+    std::size_t total = 0, in_front = 0;
+    gob_run_bytes(std::size_t payload_bytes, std::size_t size, std::size_t source_bytes) noexcept;
+};
+// Makes records of them, one behind the other; all but the first move back by what stands between
+// them. The caller has checked that there is room in front, and behind for the rest of the total.
+bytes_view write_gob_run(bytes_span payload, std::size_t size, std::string_view source) noexcept;
+
 // ---- reader ----
 
 class gob_reader {

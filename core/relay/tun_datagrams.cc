@@ -315,48 +315,10 @@ void tun_datagrams::take(const tun::parsed_frame& frame, const ring::buffer& slo
     flow* f = find_or_make(frame.key);
     if (f == nullptr || !f->to->ready()) return;
     touch(*f);
-    if (!send_in_place(*f, frame.payload, size, slot)) {
-        bytes_view left = frame.payload;
-        do {
-            const bytes_view one = left.first(std::min<std::size_t>(left.size(), size));
-            left = left.subspan(one.size());
-            ++_counters.datagrams_in;
-            // The first may end the session.
-            if (f->to->channel().exists()) f->to->channel().send_copy(f->source, one);
-        } while (!left.empty());
-    }
-}
-
-// Records in the slot, from the last to the first: each moves behind where it lay, by the octets
-// that stand between it and the one before.
-bool tun_datagrams::send_in_place(flow& f, bytes_view payload, std::uint32_t size,
-                                  const ring::buffer& slot) noexcept {
-    if (!slot) return false;
-    std::byte* const first = const_cast<std::byte*>(payload.data());
-    const std::size_t count = size == 0 ? 1 : (payload.size() + size - 1) / size;
-    const std::size_t header = gob_header_bytes(f.source.size(), size);
-    const std::size_t step = size + header + gob_trailer_bytes;
-    const std::size_t last = payload.size() - (count - 1) * size;
-    const std::size_t last_header = gob_header_bytes(f.source.size(), last);
-    const std::size_t total = count == 1
-                                  ? last_header + last + gob_trailer_bytes
-                                  : (count - 1) * step + last_header + last + gob_trailer_bytes;
-    const std::byte* end = slot.data() + slot.group()->bytes();
-    const std::size_t in_front = count == 1 ? last_header : header;
-    if (static_cast<std::size_t>(first - slot.data()) < in_front ||
-        first - in_front + total > end || !f.to->channel().flows(total))
-        return false;
-    std::byte* at = first - in_front + total - gob_trailer_bytes - last;
-    if (count > 1) std::memmove(at, first + (count - 1) * size, last);
-    write_gob_around(at, last, f.source);
-    for (std::size_t i = count - 1; i-- > 0;) {
-        at = first + i * step;
-        if (i > 0) std::memmove(at, first + i * size, size);
-        write_gob_around(at, size, f.source);
-    }
-    _counters.datagrams_in += count;
-    f.to->channel().send(slot.share(), {first - in_front, total});
-    return true;
+    _counters.datagrams_in += size < bytes ? (bytes + size - 1) / size : 1;
+    // Whatever it lies in, it is ours to write to, or there is no slot and it is copied.
+    const bytes_span payload{const_cast<std::byte*>(frame.payload.data()), bytes};
+    f->to->channel().send(slot, payload, size, f->source);
 }
 
 // ---- channel -> host ----

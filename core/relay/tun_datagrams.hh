@@ -151,9 +151,6 @@ class tun_datagrams {
     void remove(flow&) noexcept;
     // The flow that is silent longest goes; false: none is silent.
     bool crowd_out() noexcept;
-    void send(flow&, bytes_view payload, std::uint32_t size, const ring::buffer& slot) noexcept;
-    bool send_in_place(flow&, bytes_view payload, std::uint32_t size,
-                       const ring::buffer& slot) noexcept;
     void answer(flow&, bytes_view payload, const ring::buffer& holder) noexcept;
     void write(const batch&) noexcept;
     void write_large(const batch&) noexcept;

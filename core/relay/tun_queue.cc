@@ -143,6 +143,8 @@ void tun_queue::take_tcp(const tun::parsed_frame& frame) noexcept {
 }
 
 void tun_queue::take_udp(const tun::parsed_frame& frame) noexcept {
+    if (tun::is_trace_probe(frame) && _uplink.session() != nullptr)
+        return _icmp.tell(frame, tun::icmp_error::port_unreachable, 0, _frame, time());
     if (_datagrams == nullptr) return;
     if (_homes.judge_datagram(frame.key, *_datagrams) == tun_homes::verdict::ours)
         _datagrams->take(frame, _frame);

@@ -143,8 +143,9 @@ struct channel {
     std::uint32_t send_credit = 0;   // bytes the peer still takes
     std::uint32_t max_packet = 0;    // payload bytes the peer takes in one packet
     std::uint32_t receive_left = 0;  // bytes the peer may still send
-    std::uint32_t window = 0;    // granted in all: receive_left + delivered and not yet credited
-    std::uint32_t consumed = 0;  // taken by the end, not yet credited
+    std::uint32_t window = 0;      // granted in all: receive_left + delivered and not yet credited
+    std::uint32_t unbudgeted = 0;  // of the window (connection::widen)
+    std::uint32_t consumed = 0;    // taken by the end, not yet credited
     std::uint32_t since_growth = 0;     // bytes received since growth_since_ms
     std::uint32_t growth_since_ms = 0;  // when the window last grew or could have
     channel_state state = channel_state::opening;

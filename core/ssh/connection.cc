@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <functional>
 #include <utility>
 
@@ -14,13 +15,11 @@ namespace burin::ssh {
 namespace {
 // A channel's turn in the round robin: two full packets.
 inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
-// A flow earns a larger window with a window's worth of bytes in so many milliseconds: one that its
-// window holds back carries that in a round trip, so it grows as fast as slow start does, and round
-// trips of up to half a second are filled; a flow whose window lasts longer keeps what it has.
-inline constexpr std::uint32_t growth_ms = 500;
 // With more opens than these waiting for their answers, a new channel begins with the least window:
 // a flood of opens that nobody answers leaves the rest of the budget to those that move.
 inline constexpr std::uint32_t calm_unanswered = 256;
+// Pieces up to this size share packets: datagrams and the like.
+inline constexpr std::uint32_t most_shared_bytes = 4096;
 }  // namespace
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
@@ -72,7 +71,7 @@ void connection::free(channel& c) noexcept {
     _waiting.remove(c);
     _queued_bytes -= c.queue.bytes();
     c.queue.clear(_pieces);
-    _budget.close(c.window);
+    _budget.close(c.window - c.unbudgeted);
     _table[c.local] = nullptr;
     _free_ids.push_back(c.local);
     std::push_heap(_free_ids.begin(), _free_ids.end(), std::greater<>());
@@ -445,53 +444,34 @@ void connection::tell_sendable() noexcept {
     }
 }
 
-// ---- windows towards us ----
-
-void connection::consumed(channel& c, std::uint32_t bytes) noexcept {
-    c.consumed += bytes;
-    if (_adjust.holds(c) || c.consumed == 0) return;
-    // A quarter of the window at a time, as little as one packet when it is small.
-    if (c.consumed < std::max<std::uint32_t>(c.window / 4, 1)) return;
-    _adjust.push(c);
-    _events.on_pending();
-}
-
-void connection::maybe_grow(channel& c) noexcept {
-    if (c.window >= _limits.window_max) return;
-    if (c.since_growth < c.window) return;
-    const std::uint32_t now = now_ms(), took = now - c.growth_since_ms;
-    c.since_growth = 0;
-    c.growth_since_ms = now;
-    // What was delivered and not taken: an end that does not keep up gets no more to keep.
-    const std::uint32_t held = c.window - c.receive_left - c.consumed;
-    if (took > growth_ms || c.end == nullptr || c.end->waiting(held) > c.window / 2) return;
-    std::uint32_t more = _budget.grow(std::min(c.window, _limits.window_max - c.window));
-    c.window += more;
-    c.consumed += more;
-}
-
-void connection::flush_adjusts() noexcept {
-    while (!_adjust.empty()) {
-        channel* c = _adjust.first();
-        _adjust.remove(*c);
-        if (c->state == channel_state::open && !c->eof_received && c->consumed > 0) {
-            maybe_grow(*c);
-            channel_window_adjust message{c->remote, c->consumed};
-            c->receive_left += c->consumed;
-            c->consumed = 0;
-            _scratch.clear();
-            build(_scratch, message);
-            ++_counters.adjusts_sent;
-            if (!queue()) return;
-        }
-    }
-}
-
 // ---- flush ----
 
 bool connection::pending() const noexcept {
     return !_adjust.empty() || (!_ready.empty() && _transport.data_allowed()) ||
            (!_waiting.empty() && _queued_bytes < queued_limit_bytes);
+}
+
+// Small pieces share a packet, as far as whole ones fit: sealing and opening a packet costs as much
+// as copying a kilobyte or two.
+std::uint32_t connection::next_packet(const channel& c, std::uint32_t most) noexcept {
+    const piece* p = c.queue.first();
+    std::uint32_t size = std::min(p->size, most);
+    if (size > most_shared_bytes) return size;
+    while ((p = p->next) != nullptr && p->size <= most_shared_bytes && p->size <= most - size)
+        size += p->size;
+    return size;
+}
+
+bytes_view connection::side_by_side(const channel& c, std::uint32_t size) noexcept {
+    const piece* p = c.queue.first();
+    if (size <= p->size) return {p->data, size};
+    _shared.resize(max_payload_bytes);
+    std::uint32_t at = 0;
+    for (; at < size; p = p->next) {
+        std::memcpy(_shared.data() + at, p->data, p->size);
+        at += p->size;
+    }
+    return {_shared.data(), size};
 }
 
 void connection::flush_data(packet_sink& sink) noexcept {
@@ -500,18 +480,18 @@ void connection::flush_data(packet_sink& sink) noexcept {
         channel* c = _ready.first();
         if (_turn_left == 0) _turn_left = quantum_bytes;
         while (_turn_left > 0 && !c->queue.empty() && c->send_credit > 0) {
-            const piece& front = *c->queue.first();
-            std::uint32_t size = std::min({front.size, c->max_packet, c->send_credit});
+            const std::uint32_t most = std::min(c->max_packet, c->send_credit);
+            const std::uint32_t size = next_packet(*c, most);
             std::size_t sealed = _transport.sealed_size(data_header_bytes + size);
             std::byte* out = sink.room(sealed);
             if (out == nullptr) return;  // it goes on with its turn in the next flush
             data_header head = make_data_header(c->remote, size);
-            _transport.seal(head, {front.data, size}, out);
+            _transport.seal(head, side_by_side(*c, size), out);
             sink.commit(sealed);
             c->send_credit -= size;
             c->bytes_sent += size;
             _queued_bytes -= size;
-            c->queue.take(size, _pieces);
+            c->queue.take_all_of(size, _pieces);
             _turn_left -= std::min(_turn_left, size);
             if (!_transport.data_allowed()) break;
         }

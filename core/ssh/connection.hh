@@ -96,6 +96,10 @@ class connection {
     // The end took `bytes` that on_data() gave it.
     void consumed(channel&, std::uint32_t bytes) noexcept;
 
+    // Credit beyond the budget, once, for an end that takes what comes at once and keeps none of
+    // it. At most what window_max leaves.
+    void widen(channel&, std::uint32_t bytes) noexcept;
+
     // ---- requests ----
     void reply(bool success, bytes_view payload) noexcept;
     // want_reply is set; replies arrive in order at on_request_reply.
@@ -142,6 +146,10 @@ class connection {
     void mark_ready(channel&) noexcept;
     // False: as queue().
     bool finish_if_due(channel&) noexcept;
+    // Of the channel's queue: bytes of the next packet, at most `most`; and those bytes in a row,
+    // valid until the next call.
+    static std::uint32_t next_packet(const channel&, std::uint32_t most) noexcept;
+    bytes_view side_by_side(const channel&, std::uint32_t size) noexcept;
     bool send_close(channel&) noexcept;
     void want_more(channel&) noexcept;
     void maybe_grow(channel&) noexcept;
@@ -184,6 +192,7 @@ class connection {
     bool _takes_opens_back = false;
     bool _failed = false;
     byte_vector _scratch;
+    byte_vector _shared;  // small pieces of one packet
     connection_counters _counters;
 };
 

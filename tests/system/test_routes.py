@@ -312,3 +312,16 @@ def least_privilege(t):
     w.flows(listener)
     told = capabilities(client)
     t.check(all(one[0] in (0, CAP_NET_ADMIN) and one[5] == "1" for one in told.values()), f"a plain user's client: {told}")
+
+
+@test("U4.least_privilege_old_kernel", seconds=120)
+def least_privilege_old_kernel(t):
+    """One read at a time, as on Linux 6.1: every process of the test."""
+    os.environ["BURIN_OLD_KERNEL"] = "1"
+    least_privilege(t)
+
+
+@test("U5.ipv6_device_and_routes_old_kernel", seconds=120)
+def ipv6_device_old_kernel(t):
+    os.environ["BURIN_OLD_KERNEL"] = "1"
+    ipv6_device(t)

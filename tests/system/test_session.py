@@ -401,6 +401,19 @@ def ssh_wait_default(t):
     t.check(took >= 34, f"the local connection was closed after {took:.1f} s; 35 s is the default")
 
 
+def count_in(process, what):
+    """A function that tells how often its log has these words so far; reads what is new alone."""
+    seen, rest, file = 0, b"", open(process.err_path, "rb")
+
+    def count():
+        nonlocal seen, rest
+        text = rest + file.read()
+        seen += text.count(what)
+        rest = text[-(len(what) - 1):]
+        return seen
+    return count
+
+
 def state(t, process):
     """What a process has, when it is at rest."""
     t.wait(lambda: harness.settled(process), 20, "descriptors come to rest")
@@ -441,15 +454,14 @@ def many_sessions(t):
     t.note(f"{count} sessions in {summary['seconds']:.1f} s, memory {grown / 1024:+.0f} KiB")
 
 
-@test("C10.many_reconnections_leave_nothing", seconds=200)
+@test("C10.many_reconnections_leave_nothing", seconds=500)
 def many_reconnections(t):
     """At the client: a server that cuts every session off as soon as it is up, and a local connection that waits meanwhile."""
     port, local = t.port(), t.port()
     server = t.go_server("--cut", port=port)
     client = t.client(port, f"127.0.0.1:{local}:127.0.0.1:1")
 
-    def connected():
-        return client.text().count("Connected (")
+    connected = count_in(client, b"Connected (")
 
     def enough(count):
         client.signal(signal.SIGHUP)  # do not wait before the next attempt
@@ -471,11 +483,46 @@ def many_reconnections(t):
     before, memory = state(t, client), client.pss()
     server.kill()
     server = t.go_server("--cut", port=port)
-    count = 300 if t.sanitized else 2000
-    sessions(count, 120)
+    count = 300 if t.sanitized else 10000 if t.long else 2000
+    sessions(count, 400 if t.long else 120)
     at_rest()
     nothing_left(t, client, before)
     grown = client.pss() - memory
     t.check(t.sanitized or grown < 8 * MIB, f"memory grew by {grown / MIB:.1f} MiB in {count} sessions")
     no_leak(t, client)
     t.note(f"{count} sessions, memory {grown / 1024:+.0f} KiB")
+
+
+@test("C10.many_refusals_leave_nothing", seconds=200)
+def many_refusals(t):
+    """At the client: a server that is not there, and attempts one after another."""
+    port = t.port()
+    server = t.server(port=port)
+    client = t.client(port)
+    attempts, connected = count_in(client, b"Connection error"), count_in(client, b"Connected (")
+
+    def refusals(count):
+        nonlocal server
+        server.kill()
+        wanted = attempts() + count
+
+        def enough():
+            client.signal(signal.SIGHUP)  # do not wait before the next attempt
+            return attempts() >= wanted
+        t.wait(enough, 30 + count / 50, lambda: f"{attempts()} of {wanted} attempts", longest_pause=0.002)
+        had = connected()
+        server = t.server(port=port)
+
+        def again():
+            client.signal(signal.SIGHUP)
+            return connected() > had
+        t.wait(again, 20, "a session again")
+    refusals(100)
+    before, memory = state(t, client), client.pss()
+    count = 10000 if t.long else 200
+    refusals(count)
+    nothing_left(t, client, before)
+    grown = client.pss() - memory
+    t.check(t.sanitized or grown < 8 * MIB, f"memory grew by {grown / MIB:.1f} MiB in {count} attempts")
+    no_leak(t, client)
+    t.note(f"{count} attempts, memory {grown / 1024:+.0f} KiB")

@@ -444,6 +444,13 @@ def gone(t):
         s.close()
 
 
+@test("U5.gone_after_the_end_old_kernel", seconds=90)
+def gone_old_kernel(t):
+    """One read at a time, as on Linux 6.1."""
+    os.environ["BURIN_OLD_KERNEL"] = "1"
+    gone(t)
+
+
 @test("U5.one_device_one_owner", seconds=60)
 def one_owner(t):
     w = World(t)

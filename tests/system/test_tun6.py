@@ -6,6 +6,7 @@
 The session itself stays on IPv4.
 """
 
+import errno
 import os
 import re
 import select
@@ -26,8 +27,8 @@ FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class World6(World):
-    def __init__(self, t):
-        super().__init__(t)
+    def __init__(self, t, *routes):
+        super().__init__(t, *routes)
         with open("/proc/sys/net/ipv6/conf/all/forwarding", "w") as f:
             f.write("1")
         ip("-6", "addr", "add", "fd00:5::1/64", "dev", "local", "nodad")
@@ -105,8 +106,7 @@ def ping(t, s, version, number, size=56, hops=None, to=None):
     """Sends an echo request; returns who answered and with what type (and code, when it is an error)."""
     data = bytes((i * 7 + number) & 0xFF for i in range(size))
     if hops is not None:
-        level, name = (socket.IPPROTO_IP, socket.IP_TTL) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
-        s.setsockopt(level, name, hops)
+        hop_limit(s, version, hops)
     s.sendto(request(version, number, data), (to or FARS[version], 0))
     ours = struct.pack("!HH", os.getpid() & 0xFFFF, number)
     for source, message in messages(s, version, 15 * t.patience):
@@ -208,16 +208,58 @@ def echo(t):
         t.equal(ping(t, s, version, number), (FARS[version], ECHO[version][1]), f"an echo over the next session ({name})")
 
 
-@test("U6.traceroute", seconds=60)
+def hop_limit(s, version, hops):
+    level, name = (socket.IPPROTO_IP, socket.IP_TTL) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+    s.setsockopt(level, name, hops)
+
+
+def probe(t, w, name, version, mode, hops):
+    """One probe of a trace, as traceroute sends it (-I, -U, -T): who answered, and with what."""
+    heard = w.raw(name, version)
+    if mode == "icmp":
+        return ping(t, heard, version, 100 + hops, hops=hops)
+    with w.inside(name):
+        s = socket.socket(FAMILY[version], socket.SOCK_DGRAM if mode == "udp" else socket.SOCK_STREAM)
+    t.sockets.append(s)
+    hop_limit(s, version, hops)
+    port = 33433 + hops
+    s.setblocking(False)
+    s.bind(("", 0))
+    if mode == "udp":
+        s.sendto(b"where are you", (FARS[version], port))
+    else:
+        s.connect_ex((FARS[version], port))
+    quote = struct.pack("!HH", s.getsockname()[1], port)
+    end = time.monotonic() + 15 * t.patience
+    while time.monotonic() < end:
+        if mode == "tcp" and select.select([], [s], [], 0)[1]:
+            error = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error in (0, errno.ECONNREFUSED):
+                return FARS[version], "refused" if error else "connected"
+        if select.select([heard], [], [], 0.02)[0]:
+            packet, address = heard.recvfrom(70000)
+            message = packet[(packet[0] & 15) * 4:] if version == 4 else packet
+            if quote in message[8:]:
+                return address[0], (message[0], message[1])
+    raise Failed(f"{name}, IPv{version}, {mode}: nobody answers to a probe of {hops} hops")
+
+
+@test("U6.traceroute", seconds=90)
 def traceroute(t):
-    """From the LAN: the gateway, then the destination. The tunnel between them is no hop."""
+    """From the LAN: the gateway, then the destination. The tunnel between them is no hop; and every probe has an answer."""
     w = World6(t)
     w.server()
-    w.client()
+    client = w.client()
+    exceeded = {4: (11, 0), 6: (3, 0)}
     for version, gateway in ((4, "10.5.0.1"), (6, "fd00:5::1")):
-        s = w.raw("lan", version)
-        t.equal(ping(t, s, version, 1, hops=1), (gateway, 11 if version == 4 else 3), "the first hop")
-        t.equal(ping(t, s, version, 2, hops=2), (FARS[version], ECHO[version][1]), "the second hop")
+        last = {"icmp": ECHO[version][1], "udp": (3, 3) if version == 4 else (1, 4), "tcp": "refused"}
+        for mode, answer in last.items():
+            first = (gateway, exceeded[version] if mode != "icmp" else exceeded[version][0])
+            t.equal(probe(t, w, "lan", version, mode, 1), first, f"the first hop, IPv{version}, {mode}")
+            t.equal(probe(t, w, "lan", version, mode, 2), (FARS[version], answer), f"the second hop, IPv{version}, {mode}")
+            # The gateway is its own first router.
+            t.equal(probe(t, w, "gateway", version, mode, 1), (FARS[version], answer), f"from the gateway, IPv{version}, {mode}")
+    t.check(client.alive(), "the client")
 
 
 @test("U6.other_protocols", seconds=60)

@@ -1,6 +1,7 @@
 """UDP: forward remotes between every pair of ends, their octets, bounds and ends (docs/wire.md section 9), and the UDP of
 hosts behind a TUN (test_tun.py draws the ground)."""
 
+import os
 import re
 import signal
 import socket
@@ -8,7 +9,7 @@ import threading
 import time
 
 import test_tun
-from harness import Failed, test
+from harness import ROOT, Failed, last_json, test
 from test_tun import FAR, HOSTS, World
 from test_tun6 import FAMILY, FAR6, FARS, World6
 
@@ -315,6 +316,35 @@ def flood(t):
     t.check(client.alive() and server.alive(), "both ends")
 
 
+def steady(t, host, port, flows, there=lambda *command: list(command)):
+    """Datagrams of 1200 bytes at a modest rate, there and back, at most so many attempts; what bench_datagrams tells."""
+    for _ in range(3):
+        run = t.run("datagrams", there(datagrams_program(t), "run", host, str(port), "--rate", "500" if t.sanitized else "2000",
+                                       "--flows", str(flows), "--seconds", "1.5"))
+        told = last_json(run)
+        t.equal(run.popen.returncode, 0, f"content, numbers and doubles: {told}")
+        if min(told["arrived_share"], told["returned_share"]) >= 0.99:
+            break
+    t.check(min(told["arrived_share"], told["returned_share"]) >= 0.99, f"{flows} flows lose more than one of a hundred: {told}")
+    return told
+
+
+def datagrams_program(t):
+    beside = os.path.join(os.path.dirname(t.binary), "bench_datagrams")
+    return beside if os.access(beside, os.X_OK) else os.path.join(ROOT, "build", "release", "bench_datagrams")
+
+
+@test("R5.steady_datagrams", seconds=60)
+def steady_datagrams(t):
+    echo = t.start("echo", [datagrams_program(t), "echo", "127.0.0.1", t.port()])
+    echo.wait_line("listening", 10)
+    local = t.port()
+    server = t.server()
+    t.client(server.port, f"127.0.0.1:{local}:127.0.0.1:{echo.command[-1]}/udp")
+    for flows in (1, 20):
+        steady(t, "127.0.0.1", local, flows)
+
+
 # -- behind the TUN ----------------------------------------------------------------------------------------------------
 
 
@@ -458,6 +488,35 @@ def tun_superframes(t):
     s.send(sent)
     t.equal([s.recv(2000) for _ in want], want, "one by one")
     t.equal(tun_report(client)["superframes-in"], 0, "superframes")
+
+
+@test("U2.steady_datagrams", seconds=90)
+def tun_steady(t):
+    w = World6(t)
+    w.server()
+    client = w.client()
+    echo = t.start("echo", w.there("cloud", datagrams_program(t), "echo", "::", "7000"))
+    echo.wait_line("listening", 10)
+    for name in HOSTS:
+        for host in (FAR, FAR6):
+            for flows in (1, 20):
+                steady(t, host, 7000, flows, lambda *command, name=name: w.there(name, *command))
+    t.check(client.alive(), "the client")
+
+
+@test("U2.closed_when_idle", seconds=90, slots=0)
+def closed_when_idle(t):
+    """A target's channel goes with the last flow that was silent too long; a name server's after 10 s (the others' 60 s: unit tests)."""
+    w = World(t)
+    w.server(kind="go")
+    resolver = far_echo(t, w, 53)
+    client = w.client()
+    s = near_socket(t, w, "lan")
+    ask(t, s, (FAR, resolver.port), b"a query")
+    t.equal(tun_report(client)["targets"], 1, "targets")
+    t.wait(lambda: tun_report(client)["targets"] == 0, 40, "the channel is closed", longest_pause=1)
+    ask(t, s, (FAR, resolver.port), b"another query")
+    t.equal(tun_report(client)["targets"], 1, "targets")
 
 
 @test("U2.dead_targets_and_sessions", seconds=120)

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "tests/catch.hh"
+#include "tests/unit/relay/datagram_bench.hh"
 #include "tests/unit/relay/tun_bench.hh"
 
 #ifndef BURIN_SANITIZED
@@ -102,6 +103,39 @@ TEST_CASE("a bulk flow of a TUN host allocates nothing", "[allocation]") {
     CHECK(allocations < few);
     h->rst();
     b.go_until([&] { return b.queue->flows() == 0; });
+}
+
+TEST_CASE("datagrams through a port allocate nothing", "[allocation]") {
+    udp_program target, near;
+    datagram_bench b;
+    std::uint16_t port = 0;
+    datagram_entry door(b.datagrams, b, bound_socket(port),
+                        "127.0.0.1:" + std::to_string(target.port));
+    b.entries.push_back(&door);
+    door.session_ready();
+    b.until([&] { return b.entries_open == 1; });
+    const std::string text(1200, 'x');
+    std::size_t there = 0, back = 0;
+    auto carry = [&](std::size_t turns) {
+        for (std::size_t i = 0; i < turns; ++i) {
+            for (int n = 0; n < 10; ++n) near.send(port, text);
+            counting = true;
+            b.turn(ring::millisecond);
+            b.turn(ring::millisecond);
+            counting = false;
+            for (; target.receive(); ++there) target.send(target.last_from, text);
+            while (near.receive()) ++back;
+        }
+    };
+    carry(300);
+    allocations = 0;
+    carry(600);
+    CHECK(allocations < few);
+    CHECK(there > 8000);
+    CHECK(back > 8000);
+    door.stop();
+    b.until([&] { return b.datagrams.alive() == b.datagrams.sockets; });
+    b.entries.clear();
 }
 
 TEST_CASE("allocations are counted", "[allocation]") {

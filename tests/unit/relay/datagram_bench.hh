@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,6 +47,13 @@ class udp_program {
         const sockaddr_in at = loopback(to);
         REQUIRE(sendto(_fd, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&at),
                        sizeof at) == static_cast<ssize_t>(text.size()));
+    }
+    // Many by one call, of `size` bytes each but a shorter last one.
+    void send_run(std::uint16_t to, std::string_view texts, std::size_t size) {
+        const int part = static_cast<int>(size), none = 0;
+        REQUIRE(setsockopt(_fd, SOL_UDP, UDP_SEGMENT, &part, sizeof part) == 0);
+        send(to, texts);
+        REQUIRE(setsockopt(_fd, SOL_UDP, UDP_SEGMENT, &none, sizeof none) == 0);
     }
     // A datagram that has come, and from which port.
     std::optional<std::string> receive() {
@@ -117,7 +125,7 @@ struct datagram_bench : tunnel, datagram_observer, datagram_uplink {
     explicit datagram_bench(const datagram_settings& settings = {},
                             const ssh::connection_limits& limits = {})
         : tunnel(limits),
-          buffers(main.ring, datagram_context::buffer_shape(7, settings)),
+          buffers(main.ring, datagram_context::buffer_shape(7)),
           datagrams(main.ring, main.timers, buffers, pieces, settings),
           names(main.ring, main.timers) {
         relays.datagrams = &datagrams;

@@ -97,6 +97,31 @@ TEST_CASE("udp exit: a destination that is not there harms nobody") {
     CHECK(b.datagrams.sockets == 1);
 }
 
+TEST_CASE("udp exit: a run towards a destination that is not there costs nobody else anything") {
+    datagram_bench b;
+    std::optional<udp_program> target(std::in_place);
+    hand_entry e(*b.entry->layer, target->port);
+    b.until([&] { return e.record.confirmed == 1; });
+    auto say = [&](std::size_t from) {
+        for (std::size_t i = from; i < from + 20; ++i)
+            e.say("x", std::to_string(i) + std::string(100, '.'));
+    };
+    say(10);  // numbers of two digits: of one size
+    for (std::size_t i = 10; i < 30; ++i)
+        REQUIRE(b.wait_for(*target) == std::to_string(i) + std::string(100, '.'));
+    CHECK(b.datagrams.counters.runs_sent > 0);
+    const std::uint64_t errors = b.datagrams.counters.icmp_errors;
+    target.reset();
+    for (int turn = 0; turn < 5; ++turn) {
+        say(10);
+        b.go_quiet();
+    }
+    CHECK(b.datagrams.counters.icmp_errors > errors);
+    CHECK(b.datagrams.counters.runs_refused == 0);
+    CHECK(b.datagrams.counters.send_errors == 0);
+    CHECK(e.record.closes == 0);
+}
+
 TEST_CASE("udp exit: what is no gob ends its own channel alone") {
     datagram_bench b;
     udp_program target;

@@ -112,6 +112,35 @@ TEST_CASE("gob: the octets that Go writes") {
           gob_most_header_bytes + 65507 + gob_trailer_bytes);
 }
 
+TEST_CASE("gob: datagrams side by side become records that lie one behind the other") {
+    const std::string source = GENERATE(std::string("10.5.0.2:5000"), std::string());
+    for (auto [bytes, size] : {std::pair<std::size_t, std::size_t>{0, 0},
+                               {1, 1},
+                               {1200, 1200},
+                               {2400, 1200},
+                               {40 * 1200 + 1, 1200},
+                               {64 * 127, 127},
+                               {5 * 128 + 127, 128},
+                               {300, 1}}) {
+        INFO(bytes << " by " << size);
+        const gob_run_bytes run(bytes, size, source.size());
+        byte_vector room(gob_most_header_bytes + 2 * bytes + run.total);
+        byte_vector want;
+        std::byte* payload = room.data() + gob_most_header_bytes;
+        for (std::size_t i = 0; i < bytes; ++i) payload[i] = static_cast<std::byte>(i * 31 >> 2);
+        for (std::size_t at = 0; at < std::max<std::size_t>(bytes, 1);) {
+            const std::size_t part = std::min(size, bytes - at);
+            const byte_vector one = record(source, {payload + at, part});
+            want.insert(want.end(), one.begin(), one.end());
+            at += std::max<std::size_t>(part, 1);
+        }
+        const bytes_view got = write_gob_run({payload, bytes}, size, source);
+        CHECK(got.data() == payload - run.in_front);
+        CHECK(got.size() == run.total);
+        CHECK(byte_vector(got.begin(), got.end()) == want);
+    }
+}
+
 TEST_CASE("gob: a stream cut anywhere gives the same records") {
     const auto seed = std::random_device{}();
     INFO("seed " << seed);

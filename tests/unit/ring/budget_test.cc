@@ -79,7 +79,8 @@ TEST_CASE("what is held already is charged as far as there is anything", "[budge
 }
 
 TEST_CASE("a pool gives what it was given last, up to its limit", "[pool]") {
-    memory_pool pool(1000, 4, 10);
+    const page_size pages = GENERATE(page_size::huge, page_size::small);
+    memory_pool pool(1000, 4, 10, pages);
     std::vector<std::byte*> taken;
     while (std::byte* piece = pool.take()) taken.push_back(piece);
     REQUIRE(taken.size() == 10);

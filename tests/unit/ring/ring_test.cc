@@ -155,6 +155,56 @@ TEST_CASE("however often a group runs dry, some are left to be borrowed", "[ring
     CHECK(group.borrow());
 }
 
+TEST_CASE("datagrams come one by one behind what is told of them, until buffers run out",
+          "[ring]") {
+    ring r;
+    buffer_group group(r, {.id = 4, .bytes = 512, .headroom = 0, .count = 4, .offered = 2});
+    int fds[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds) == 0);
+    for (const char* text : {"one", "two", "three"})
+        REQUIRE(::write(fds[0], text, std::strlen(text)) >= 0);
+    recorder received;
+    msghdr shape{};
+    shape.msg_namelen = 24;
+    shape.msg_controllen = 40;
+    r.receive_messages(received, fds[1], group.id(), &shape);
+    until(r, received, 3);
+    REQUIRE(received.seen.size() == 3);
+    constexpr int front = sizeof(io_uring_recvmsg_out) + 24 + 40;
+    for (std::size_t i : {0u, 1u}) {
+        REQUIRE(received.seen[i].has_buffer());
+        buffer b = group.take(received.seen[i]);
+        const std::string text(reinterpret_cast<const char*>(b.data()) + front,
+                               static_cast<std::size_t>(received.seen[i].result - front));
+        CHECK(text == (i == 0 ? "one" : "two"));
+    }
+    // Nothing is lost of what finds no buffer.
+    CHECK(received.seen[2].result == -ENOBUFS);
+    CHECK_FALSE(received.seen[2].more());
+    CHECK_FALSE(received.in_flight);
+    group.ran_out();
+    group.offer();
+    r.receive_messages(received, fds[1], group.id(), &shape);
+    until(r, received, 4);
+    CHECK(received.seen[3].result == front + 5);
+    CHECK(received.seen[3].more());
+    group.take(received.seen[3]);
+    // An empty one is one, and the kernel ends the receive with it.
+    REQUIRE(::write(fds[0], "", 0) == 0);
+    until(r, received, 5);
+    CHECK(received.seen[4].result == front);
+    CHECK_FALSE(received.seen[4].more());
+    group.take(received.seen[4]);
+    r.receive_messages(received, fds[1], group.id(), &shape);
+    recorder cancelled;
+    r.cancel(cancelled, received);
+    until(r, received, 6);
+    CHECK(received.seen[5].result == -ECANCELED);
+    until(r, cancelled);
+    ::close(fds[0]);
+    ::close(fds[1]);
+}
+
 TEST_CASE("cancelling a descriptor ends what is pending on it", "[ring]") {
     ring r;
     pair_of_sockets s;

@@ -74,6 +74,67 @@ TEST_CASE("sixteen channels with as much to send get equal shares", "[connection
     for (auto& s : sources) s->end.when_sendable = nullptr;
 }
 
+TEST_CASE("small pieces share packets, as far as whole ones fit", "[connection]") {
+    station_pair pair;
+    pair.begin({.max_channels = 10}, 256u << 20, 10);
+    flow_record& flow = pair.entry.open();
+    pair.settle();
+    flow_record& far = pair.exit.flows.back();
+    std::uint64_t sent = 0;
+    auto packets = [&](std::initializer_list<std::size_t> sizes) {
+        for (std::size_t size : sizes) {
+            pair.entry.layer->send(*flow.at, {}, pattern_bytes().at(1, sent, size));
+            sent += size;
+        }
+        const std::uint64_t before = pair.client.end->counters().packets_sent;
+        pair.entry.flush();
+        const std::uint64_t count = pair.client.end->counters().packets_sent - before;
+        pair.settle();
+        return count;
+    };
+    CHECK(packets({1200, 1200, 1200}) == 1);
+    CHECK(packets({1}) == 1);
+    CHECK(packets({4096, 4097, 4096}) == 3);        // what is larger is not copied
+    CHECK(packets({1200, 9000, 1200, 1200}) == 3);  // nor moved from its place
+    CHECK(packets({4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 1}) == 2);
+    CHECK(packets({4000, 4000, 4000, 4000, 4000, 4000, 4000, 4000, 4000}) == 2);
+    CHECK(far.bytes == sent);
+    byte_vector want;
+    for (std::uint64_t at = 0; at < sent; at += 1000) {
+        const bytes_view part = pattern_bytes().at(1, at, std::min<std::uint64_t>(1000, sent - at));
+        want.insert(want.end(), part.begin(), part.end());
+    }
+    CHECK(far.data == want);
+    pair.check_peace();
+}
+
+TEST_CASE("an end that keeps nothing has credit beyond the budget, and gives none of it back",
+          "[connection]") {
+    station_pair pair;
+    pair.begin({.max_channels = 10, .window_max = 1u << 20}, 64u << 20, 10);
+    flow_record& flow = pair.entry.open();
+    pair.settle();
+    flow_record& far = pair.exit.flows.back();
+    const std::uint32_t before = flow.at->send_credit;
+    const std::uint64_t left = pair.exit.budget->growth_left();
+    far.layer->widen(*far.at, 500'000);
+    pair.settle();
+    CHECK(flow.at->send_credit == before + 500'000);
+    far.layer->widen(*far.at, 1u << 30);  // as far as a window may be
+    pair.settle();
+    CHECK(flow.at->send_credit == 1u << 20);
+    CHECK(far.at->window == 1u << 20);
+    far.layer->widen(*far.at, 1);
+    pair.settle();
+    CHECK(flow.at->send_credit == 1u << 20);
+    CHECK(pair.exit.budget->growth_left() == left);
+    pair.entry.close(flow);
+    pair.settle();
+    CHECK(far.closes == 1);
+    pair.entry.check_empty();
+    pair.exit.check_empty();
+}
+
 TEST_CASE("a channel without credit leaves its share to the others", "[connection]") {
     station_pair pair;
     pair.begin();
