@@ -34,13 +34,13 @@ namespace burin::engine {
 
 class worker;
 
-// Dials that may be pending, of one session and of all sessions of a worker: half and three
-// quarters of the channels that the worker may have.
+// Dials that may be pending, of one session and of all sessions of a worker: three quarters and
+// seven eighths of the channels that the worker may have.
 constexpr std::uint32_t most_session_dials(std::uint32_t channels) noexcept {
-    return std::max(16u, channels / 2);
+    return std::max(16u, channels / 4 * 3);
 }
 constexpr std::uint32_t most_worker_dials(std::uint32_t channels) noexcept {
-    return std::max(24u, channels / 4 * 3);
+    return std::max(24u, channels / 8 * 7);
 }
 
 struct worker_options {

@@ -336,7 +336,7 @@ TEST_CASE("strangers that do not read keep no arena", "[session]") {
 
 // Destinations that never answer: a listener whose queue is full drops SYNs.
 TEST_CASE("dials are bounded of a session and in all, and may be taken back", "[session]") {
-    house h({.max_channels = 40});  // 20 of a session, 30 in all
+    house h({.max_channels = 40});  // 30 of a session, 35 in all
     const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in at{};
     at.sin_family = AF_INET;
@@ -383,10 +383,10 @@ TEST_CASE("dials are bounded of a session and in all, and may be taken back", "[
     constexpr auto failed = ssh::open_failure_reason::connect_failed;
     using ids = std::vector<std::uint32_t>;
     guest first(h.connect()), second(h.connect());
-    for (std::uint32_t id = 0; id < 23; ++id) open(first, id);
-    CHECK(refusals(first, shortage) == ids{20, 21, 22});
-    for (std::uint32_t id = 0; id < 12; ++id) open(second, id);
-    CHECK(refusals(second, shortage) == ids{10, 11});
+    for (std::uint32_t id = 0; id < 33; ++id) open(first, id);
+    CHECK(refusals(first, shortage) == ids{30, 31, 32});
+    for (std::uint32_t id = 0; id < 7; ++id) open(second, id);
+    CHECK(refusals(second, shortage) == ids{5, 6});
     // Taken back, they are answered at once and make room.
     for (std::uint32_t id : {3u, 0u, 7u}) {
         byte_vector message, rest(4);
