@@ -145,7 +145,8 @@ bool tcp_flow::emit_data(time_us now, bool& more) noexcept {
         if (part.bytes > 0) _cwr_owed = false;
         if (in_flight() == 0) _retransmit_at = never_us;
         if (_loss_timer == loss_timer::tail_probe) _loss_at = never_us;
-        _times.note(_next, static_cast<std::uint32_t>(now), _rtt.smoothed_us() / send_times::spans);
+        _times.note(_next, static_cast<std::uint32_t>(now),
+                    _rtt.smoothed_us() / send_times::spans_a_round_trip);
         const sequence end = _next + part.bytes + (fin ? 1u : 0u);
         if (!_timing) {
             _timing = true;

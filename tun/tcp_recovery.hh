@@ -76,6 +76,9 @@ class rtt_estimator {
 class send_times {
   public:
     static constexpr std::size_t spans = 6;
+    // More than a round trip has to fit: what is acknowledged now left that long ago, and must not
+    // lie in the oldest span, which reaches back to SND.UNA.
+    static constexpr std::uint32_t spans_a_round_trip = 4;
 
     // Bytes from `start` on leave at `now`; `grain_us` is how exact times have to be.
     void note(sequence start, std::uint32_t now, std::uint32_t grain_us) noexcept {

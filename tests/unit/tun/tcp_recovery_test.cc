@@ -50,6 +50,19 @@ TEST_CASE("times of sending are bounds on both sides, in constant space") {
     }
 }
 
+TEST_CASE("behind a hole that lasts, bytes of a round trip ago are still told from old ones") {
+    send_times times;
+    constexpr std::uint32_t rtt_us = 20'000;
+    std::uint32_t next = 0;
+    for (std::uint32_t now = 0; now <= 5 * rtt_us; now += 500, next += 1000) {
+        times.note(sequence(next), now, rtt_us / send_times::spans_a_round_trip);
+        if (now < rtt_us) continue;
+        const std::uint32_t acked = next - rtt_us / 500 * 1000;  // the hole is at 0
+        REQUIRE(times.earliest(sequence(acked)) + rtt_us / 2 > now - rtt_us);
+        REQUIRE(times.earliest(sequence(acked)) <= now - rtt_us);
+    }
+}
+
 namespace {
 
 struct rack_stage {
