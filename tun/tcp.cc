@@ -68,7 +68,8 @@ void tcp_flow::take_syn(const parsed_frame& syn) noexcept {
     _receive_shift = scaled ? _context._settings.window_shift : std::uint8_t{0};
     _peer_window = _max_peer_window = syn.window;
     _sack_permitted = syn.options.sack_permitted;
-    _ecn = syn.has(tcp_ece) && syn.has(tcp_cwr);  // RFC 3168 section 6.1.1
+    _ecn = syn.has(tcp_ece) && syn.has(tcp_cwr) &&  // RFC 3168 section 6.1.1
+           _context._settings.congestion == congestion_control::cubic;
 }
 
 void tcp_flow::succeed(const tcp_flow& before) noexcept {
@@ -82,7 +83,7 @@ void tcp_flow::accept(std::uint32_t credit, time_us now) noexcept {
     _una = _next = _recover = _first + 1;
     _window_seq = _host_first;
     _credit = _max_credit = credit;
-    _congestion.start(_mss);
+    choose_control(now);
     _timed_at = now;
     _acks_owed = 1;
     want_flush();
@@ -163,6 +164,7 @@ void tcp_flow::close(tcp_close reason) noexcept {
     _reassembly.clear(_context._pool);
     _board.clear(_context._scoreboards);
     _retransmit_at = _loss_at = _compact_at = _idle_at = never_us;
+    if (_bbr != nullptr) _bbr->resume_at = never_us;
     _context._events.closed(*this, reason);
 }
 
@@ -178,6 +180,7 @@ void tcp_flow::on_packet_too_big(std::uint32_t mtu) noexcept {
     if (mss >= _mss) return;
     _mss = mss;
     _congestion.set_mss(mss);
+    if (_bbr != nullptr) _bbr->model.set_mss(mss);
     if (_state != tcp_state::open || in_flight() == 0) return;
     _board.lose_all(_una, _next, _context._scoreboards);
     _reno.settle();

@@ -17,10 +17,12 @@
 // in superframes with the ACK on it, or one ACK.
 //
 // Loss: the host's SACKs fill a scoreboard, RACK-TLP (RFC 8985) says what is lost, and only that is
-// sent again, at the pace of RFC 6937, under CUBIC. A host without SACK gets NewReno's evidence on
-// the same board. ECN as RFC 3168 has it. Timestamps (RFC 7323) are read over and not answered:
-// D-SACK tells spurious repairs without them, RACK needs none, and 2^32 bytes take longer to wrap
-// here than any frame lives between a host and its gateway; they would cost 12 bytes a segment.
+// sent again, at the pace of RFC 6937, under CUBIC; or all is sent at the pace of BBR, to which
+// loss is no congestion. A host without SACK gets NewReno's evidence on the same board. ECN as RFC
+// 3168 has it, where a mark is what a loss is to CUBIC; a flow under BBR does not agree on it.
+// Timestamps (RFC 7323) are read over and not answered: D-SACK tells spurious repairs without them,
+// RACK needs none, and 2^32 bytes take longer to wrap here than any frame lives between a host and
+// its gateway; they would cost 12 bytes a segment.
 //
 // Who owns what: the relay owns flows and destroys each after closed(), outside of any callback and
 // before the context. The context owns list nodes; a frame's payload belongs to the relay; a slice
@@ -29,13 +31,16 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
 #include "tun/clock.hh"
+#include "tun/congestion_control.hh"
 #include "tun/frame.hh"
 #include "tun/payload_pool.hh"
 #include "tun/sequence.hh"
+#include "tun/tcp_bbr_control.hh"
 #include "tun/tcp_congestion.hh"
 #include "tun/tcp_reassembly.hh"
 #include "tun/tcp_recovery.hh"
@@ -110,7 +115,8 @@ struct tcp_settings {
     time_us time_wait = 5'000'000;
     // Unacknowledged slices pin their block no longer than this.
     time_us compact_after = 50'000;
-    hash_key isn_key;  // RFC 6528's secret
+    congestion_control congestion = congestion_control::cubic;  // of what we send
+    hash_key isn_key;                                           // RFC 6528's secret
 };
 
 // Since start; plain counters of one worker.
@@ -127,6 +133,7 @@ struct tcp_statistics {
     std::uint64_t spurious_repairs = 0;  // recoveries that D-SACK showed to be unneeded, undone
     std::uint64_t tail_probes = 0;
     std::uint64_t ecn_reductions = 0;
+    std::uint64_t paced_waits = 0;    // for the next burst, under BBR
     std::uint64_t window_probes = 0;  // of a shut window
     std::uint64_t keepalive_probes = 0;
     std::uint64_t duplicate_segments = 0;  // nothing new, or outside the window
@@ -244,7 +251,16 @@ class tcp_flow {
     // Bytes kept for the host's sake ahead of a gap.
     std::uint32_t reassembly_bytes() const noexcept { return _reassembly.bytes(); }
     std::uint32_t peer_window() const noexcept { return _peer_window; }
-    std::uint32_t congestion_window() const noexcept { return _congestion.window(); }
+    std::uint32_t congestion_window() const noexcept {
+        return _bbr != nullptr ? _bbr->model.window() : _congestion.window();
+    }
+    congestion_control control() const noexcept {
+        return _bbr != nullptr ? congestion_control::bbr : congestion_control::cubic;
+    }
+    // Bytes a second; 0 without BBR.
+    std::uint64_t pacing_rate() const noexcept {
+        return _bbr != nullptr ? static_cast<std::uint64_t>(_bbr->pacer.rate() * 1e6f) : 0;
+    }
     std::uint32_t smoothed_rtt_us() const noexcept { return _rtt.smoothed_us(); }
     std::uint32_t segment_bytes() const noexcept { return _mss; }
     bool uses_sack() const noexcept { return _sack_permitted; }
@@ -321,6 +337,12 @@ class tcp_flow {
         return out - std::min(out, _reno.left_bytes());
     }
 
+    // tcp_paced.cc; but for the first, only with _bbr.
+    void choose_control(time_us now) noexcept;
+    void tell_model(const tcp_delivery& news, std::uint32_t arrived, time_us now) noexcept;
+    std::uint32_t paced_room(time_us now) const noexcept;
+    void wait_for_pace(time_us now) noexcept;
+
     // tcp_output.cc
     bool emit(sequence seq, std::uint8_t flags, std::span<const payload_piece> pieces,
               std::uint32_t bytes, freshness fresh) noexcept;
@@ -332,7 +354,7 @@ class tcp_flow {
     bool emit_tail_probe(time_us now) noexcept;
     bool emit_acks() noexcept;
     void on_tail_probe_sent(time_us now) noexcept;
-    std::uint32_t congestion_room() const noexcept;
+    std::uint32_t congestion_room(time_us now) const noexcept;
     std::uint32_t peer_room() const noexcept;
     std::uint32_t whole_segments() const noexcept;
     bool fin_is_next() const noexcept;
@@ -395,6 +417,7 @@ class tcp_flow {
     time_us _idle_at = never_us;
     time_us _armed_at = never_us;
     tcp_congestion _congestion;
+    std::unique_ptr<tcp_bbr_control> _bbr;  // null: CUBIC
     rtt_estimator _rtt;
     send_times _times;
     rack _rack;

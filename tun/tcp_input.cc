@@ -142,6 +142,7 @@ bool tcp_flow::complete_handshake(const parsed_frame& frame, time_us now) noexce
         _rtt.on_lost_handshake();
     } else {
         _rtt.sample(now - _timed_at, now);
+        if (_bbr != nullptr) _bbr->on_handshake(_rtt.smoothed_us(), _mss, now);
     }
     _retries = 0;
     _acks_owed = 0;

@@ -10,6 +10,7 @@ namespace burin::tun {
 void tcp_flow::on_news(const parsed_frame& frame, time_us now) noexcept {
     tcp_delivery news;
     const std::uint32_t flight = in_flight();
+    const std::uint32_t told_before = _reno.left_bytes();
     const bool advances = frame.ack > _una;
     std::uint32_t data = 0;
     std::uint32_t acked = 0;
@@ -37,6 +38,7 @@ void tcp_flow::on_news(const parsed_frame& frame, time_us now) noexcept {
     if (advances) {
         _times.forget_until(_una);
         if (_phase != phase::normal && _una >= _recover) {
+            if (_bbr != nullptr && _phase == phase::timed_out) _bbr->model.restore();
             _phase = phase::normal;
             _rack.on_recovered();
         }
@@ -54,7 +56,11 @@ void tcp_flow::on_news(const parsed_frame& frame, time_us now) noexcept {
     } else if (!_board.empty()) {
         find_losses(now);
     }
-    if (_phase == phase::recovery) {
+    if (_bbr != nullptr) {
+        // Duplicate ACKs have told of some of it already.
+        const std::uint32_t told = told_before - std::min(told_before, _reno.left_bytes());
+        tell_model(news, news.bytes - std::min(news.bytes, told), now);
+    } else if (_phase == phase::recovery) {
         const bool safe = advances && _board.lost_bytes() <= lost;
         _reduction.update(news.bytes, pipe(), _congestion.threshold(), _mss, safe);
     } else if (!(_ecn && frame.has(tcp_ece))) {  // RFC 3168 section 6.1.2
@@ -97,13 +103,19 @@ void tcp_flow::on_repaired_for_nothing(std::uint32_t bytes) noexcept {
     _repaired_bytes -= std::min(_repaired_bytes, bytes);
     if (_repaired_bytes > 0) return;
     ++_context._statistics.spurious_repairs;
-    _congestion.undo();
+    if (_bbr != nullptr) {
+        _bbr->model.restore();
+    } else {
+        _congestion.undo();
+    }
     _phase = phase::normal;
     _board.forgive(_context._scoreboards);
 }
 
 void tcp_flow::on_duplicate_ack(time_us now) noexcept {
+    const std::uint32_t told_before = _reno.left_bytes();
     const bool enough = _reno.on_duplicate(_mss, in_flight() - _board.lost_bytes());
+    if (_bbr != nullptr) tell_model({}, _reno.left_bytes() - told_before, now);
     if (_phase == phase::normal) {
         // RFC 6582 section 3.2 step 1: duplicates that a timeout's repairs provoke start nothing;
         // until they are through, the phase is another one.
@@ -111,7 +123,7 @@ void tcp_flow::on_duplicate_ack(time_us now) noexcept {
         lose_front(_mss);
         on_loss(now);
     }
-    if (_phase == phase::recovery) {
+    if (_phase == phase::recovery && _bbr == nullptr) {
         _reduction.update(_mss, pipe(), _congestion.threshold(), _mss, false);
     }
     want_flush();
@@ -120,8 +132,10 @@ void tcp_flow::on_duplicate_ack(time_us now) noexcept {
 // The first `count` bytes that are out are lost, as far as they were not sent again already.
 void tcp_flow::lose_front(std::uint32_t count) noexcept {
     const sequence end = _una + std::min(count, in_flight());
+    const std::uint32_t lost = _board.lost_bytes();
     _board.judge(_una, end, _context._scoreboards,
                  [](sequence, sequence, const sent_range* range) { return range == nullptr; });
+    if (_bbr != nullptr) _bbr->lost += _board.lost_bytes() - lost;
 }
 
 // RFC 3168 section 6.1.2: like a loss, once a round trip, with nothing to repair.
@@ -140,7 +154,7 @@ void tcp_flow::on_congestion_report(sequence ack) noexcept {
 void tcp_flow::judge_tail_probe(sequence ack) noexcept {
     if (_tail_probe_repeat && !_tail_probe_doubled) {
         if (ack == _tail_probe_end) return;  // the D-SACK may be on its way
-        if (_phase == phase::normal) _congestion.on_loss(in_flight());
+        if (_phase == phase::normal && _bbr == nullptr) _congestion.on_loss(in_flight());
     }
     _tail_probe_out = false;
 }
@@ -161,8 +175,9 @@ void tcp_flow::find_losses(time_us now) noexcept {
     _loss_timer = loss_timer::reordering;
     _loss_at = wait_us > 0 ? now + wait_us : never_us;
     if (_board.lost_bytes() <= lost) return;
+    if (_bbr != nullptr) _bbr->lost += _board.lost_bytes() - lost;
     if (_phase == phase::normal) on_loss(now);
-    if (_phase == phase::recovery) {
+    if (_phase == phase::recovery && _bbr == nullptr) {
         _reduction.update(0, pipe(), _congestion.threshold(), _mss, false);
     }
     want_flush();
@@ -172,8 +187,10 @@ void tcp_flow::on_loss(time_us now) noexcept {
     ++_context._statistics.fast_retransmits;
     _phase = phase::recovery;
     _recover = _next;
-    _congestion.on_loss(in_flight());
-    _reduction.start(in_flight());
+    if (_bbr == nullptr) {
+        _congestion.on_loss(in_flight());
+        _reduction.start(in_flight());
+    }
     _repaired_from = _una;
     _repaired_bytes = 0;
     _timing = _tail_probe_owed = false;
@@ -181,9 +198,11 @@ void tcp_flow::on_loss(time_us now) noexcept {
 }
 
 void tcp_flow::on_timeout() noexcept {
-    _congestion.on_timeout(in_flight(), _phase == phase::timed_out || _retries > 0
-                                            ? tcp_congestion::timeout::again
-                                            : tcp_congestion::timeout::first);
+    if (_bbr == nullptr) {
+        _congestion.on_timeout(in_flight(), _phase == phase::timed_out || _retries > 0
+                                                ? tcp_congestion::timeout::again
+                                                : tcp_congestion::timeout::first);
+    }
     // RFC 2018 section 8: a host may forget what it has SACKed. It did when that begins where the
     // cumulative acknowledgement ends, and it is believed no longer when nothing moves.
     const bool forgotten =
@@ -198,6 +217,7 @@ void tcp_flow::on_timeout() noexcept {
     _repaired_from = _una;
     _repaired_bytes = 0;
     _reno.settle();
+    if (_bbr != nullptr) _bbr->model.on_timeout(pipe());
     _timing = _tail_probe_owed = _tail_probe_out = _tail_probe_doubled = false;
     _loss_at = never_us;
 }

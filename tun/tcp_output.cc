@@ -32,12 +32,14 @@ bool tcp_flow::flush(time_us now) noexcept {
     }
     if (_state == tcp_state::closed) return room;
     if (!room || more) want_flush();
+    if (_bbr != nullptr) wait_for_pace(now);
     start_timers(now);
     schedule();
     return room;
 }
 
-std::uint32_t tcp_flow::congestion_room() const noexcept {
+std::uint32_t tcp_flow::congestion_room(time_us now) const noexcept {
+    if (_bbr != nullptr) return paced_room(now);
     const std::uint32_t window =
         _phase == phase::recovery ? _reduction.window() : _congestion.window();
     const std::uint32_t out = pipe();
@@ -72,6 +74,7 @@ std::uint32_t tcp_flow::emit_again(sequence start, std::uint32_t count, time_us 
         return 0;
     }
     const std::uint32_t sent = part.bytes + (fin ? 1u : 0u);
+    if (_bbr != nullptr) _bbr->on_sent(sent, in_flight(), _mss, now);
     _context._statistics.retransmitted_bytes += part.bytes;
     _board.repair(_una, _next, static_cast<std::uint32_t>(now), start, start + sent,
                   _context._scoreboards);
@@ -87,7 +90,7 @@ bool tcp_flow::emit_repairs(time_us now, bool& more) noexcept {
         const auto offset = static_cast<std::uint32_t>(start - _una);
         if (offset >= _peer_window) return true;
         std::uint32_t count = std::min({lost->size(), _peer_window - offset, whole_segments()});
-        const std::uint32_t room = congestion_room();
+        const std::uint32_t room = congestion_room(now);
         if (count > room) {
             // With nothing out, the window is for one segment at least.
             if (room < _mss && pipe() > 0) return true;
@@ -106,11 +109,13 @@ bool tcp_flow::emit_repairs(time_us now, bool& more) noexcept {
 }
 
 bool tcp_flow::emit_data(time_us now, bool& more) noexcept {
-    if (in_flight() == 0 && now - _last_data_at > _rtt.timeout_us()) _congestion.on_idle();
+    if (in_flight() == 0 && now - _last_data_at > _rtt.timeout_us() && _bbr == nullptr) {
+        _congestion.on_idle();
+    }
     std::uint32_t left_this_turn = flush_bytes;
     for (;;) {
         const std::uint32_t unsent = _queue.unsent();
-        std::uint32_t allowance = congestion_room();
+        std::uint32_t allowance = congestion_room(now);
         if (_tail_probe_owed) allowance = std::max(allowance, _mss);
         allowance = std::min(allowance, peer_room());
         if (allowance == 0 || (unsent == 0 && !fin_is_next())) return true;
@@ -148,6 +153,11 @@ bool tcp_flow::emit_data(time_us now, bool& more) noexcept {
         _times.note(_next, static_cast<std::uint32_t>(now),
                     _rtt.smoothed_us() / send_times::spans_a_round_trip);
         const sequence end = _next + part.bytes + (fin ? 1u : 0u);
+        if (_bbr != nullptr) {
+            _bbr->rate.on_sent(_next, static_cast<std::uint32_t>(now), _rtt.smoothed_us(),
+                               in_flight() == 0);
+            _bbr->on_sent(static_cast<std::uint32_t>(end - _next), in_flight(), _mss, now);
+        }
         if (!_timing) {
             _timing = true;
             _timed_end = end;

@@ -15,7 +15,9 @@ constexpr std::uint32_t least_probe_delay_us = 10'000;
 }  // namespace
 
 time_us tcp_flow::deadline() const noexcept {
-    return std::min(std::min(_retransmit_at, _loss_at), std::min(_compact_at, _idle_at));
+    const time_us first =
+        std::min(std::min(_retransmit_at, _loss_at), std::min(_compact_at, _idle_at));
+    return _bbr != nullptr ? std::min(first, _bbr->resume_at) : first;
 }
 
 void tcp_flow::schedule() noexcept {
@@ -28,6 +30,10 @@ void tcp_flow::schedule() noexcept {
 void tcp_flow::on_timer(time_us now) noexcept {
     _armed_at = never_us;
     if (_state == tcp_state::closed) return;
+    if (_bbr != nullptr && now >= _bbr->resume_at) {
+        _bbr->resume_at = never_us;
+        want_flush();
+    }
     if (now >= _compact_at) compact(now);
     if (now >= _loss_at) on_loss_timer(now);
     if (now >= _retransmit_at) on_retransmit_timer(now);
