@@ -90,7 +90,7 @@ void model_host::on_syn_ack(const segment& in, micros now) {
     _peer_shift = _peer_scales ? in.shift : 0;
     demand(_set.sacks || !in.sack_permitted, "SACK answered but not offered");
     _sack = in.sack_permitted;
-    demand(in.ece == _set.ecn && !in.cwr && in.ecn == 0, "ECN's handshake");
+    demand(in.ece == _set.ecn_answered && !in.cwr && in.ecn == 0, "ECN's handshake");
     _ecn = in.ece;
     if (in.mss > 0) _peer_mss = static_cast<std::uint16_t>(in.mss);
     _allowed = in.window;
@@ -186,6 +186,7 @@ void model_host::on_data(const segment& in, micros) {
         const auto skip = std::max<std::int64_t>(0, static_cast<std::int64_t>(_received) - at);
         bytes part(in.data.begin() + skip, in.data.end());
         const auto start = static_cast<std::uint64_t>(at + skip);
+        note_run(start, start + part.size());
         bytes& kept = _ahead[start];
         if (kept.size() < part.size()) kept = std::move(part);
     }
@@ -200,6 +201,7 @@ void model_host::on_data(const segment& in, micros) {
         _ahead.erase(first);
     }
     std::erase_if(_arrivals, [this](std::uint64_t start) { return start <= _received; });
+    while (!_runs.empty() && _runs.begin()->first <= _received) _runs.erase(_runs.begin());
     if (_received == _peer_fin) {
         _received += 1;  // the FIN's own number
         _fin_read = true;

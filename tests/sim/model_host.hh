@@ -31,6 +31,7 @@ struct host_settings {
     bool sacks = true;          // offers SACK, and uses it when agreed on
     bool tells_doubles = true;  // D-SACK
     bool ecn = false;
+    bool ecn_answered = false;  // the other end must agree on it; else it must not
     checksum checksums = checksum::complete;
     probe_style probes = probe_style::one_byte;
     std::uint64_t send_total = 0;
@@ -94,6 +95,7 @@ class model_host {
     std::uint64_t segment_bytes() const;
     void add_sack(segment& out);
     bool holds(std::uint64_t from, std::uint64_t upto) const;
+    void note_run(std::uint64_t from, std::uint64_t upto);
     void transmit(std::uint64_t at, std::uint64_t count, bool fin);
     void acknowledge();
     segment blank() const;
@@ -127,6 +129,7 @@ class model_host {
     std::uint32_t _peer_isn = 0;
     std::uint64_t _received = 0, _read = 0, _edge = 0, _shown = 0;
     std::map<std::uint64_t, bytes> _ahead;
+    std::map<std::uint64_t, std::uint64_t> _runs;  // of it, start to end, apart from each other
     std::map<std::uint64_t, bytes> _ready;
     std::vector<std::uint64_t> _arrivals;  // starts of what lies ahead, the latest first
     std::uint64_t _double_start = 0, _double_end = 0;

@@ -124,13 +124,22 @@ void model_host::repair_holes(micros now) {
 
 bool model_host::holds(std::uint64_t from, std::uint64_t upto) const {
     if (upto <= _received) return true;
-    std::uint64_t reached = std::max(from, _received);
     if (from < _received) return false;  // in part only
-    for (const auto& [start, data] : _ahead) {
-        if (start > reached) break;
-        reached = std::max(reached, start + data.size());
+    const auto next = _runs.upper_bound(from);
+    return next != _runs.begin() && std::prev(next)->second >= upto;
+}
+
+void model_host::note_run(std::uint64_t from, std::uint64_t upto) {
+    auto next = _runs.upper_bound(from);
+    if (next != _runs.begin() && std::prev(next)->second >= from) {
+        --next;
+        from = next->first;
     }
-    return reached >= upto;
+    while (next != _runs.end() && next->first <= upto) {
+        upto = std::max(upto, next->second);
+        next = _runs.erase(next);
+    }
+    _runs[from] = upto;
 }
 
 void model_host::add_sack(segment& out) {
@@ -142,23 +151,16 @@ void model_host::add_sack(segment& out) {
         out.sack.emplace_back(wire(_double_start), wire(_double_end));
     }
     _double_start = _double_end = 0;
-    std::map<std::uint64_t, std::uint64_t> runs;
-    for (const auto& [start, data] : _ahead) {
-        if (!runs.empty() && runs.rbegin()->second >= start) {
-            auto& end = runs.rbegin()->second;
-            end = std::max(end, start + data.size());
-        } else {
-            runs[start] = start + data.size();
-        }
-    }
+    std::vector<std::uint64_t> told;  // where they start
     for (std::uint64_t arrival : _arrivals) {
-        if (out.sack.size() == 4 || runs.empty()) break;
-        auto run = runs.upper_bound(arrival);
-        if (run == runs.begin()) continue;
+        if (out.sack.size() == 4 || told.size() == _runs.size()) break;
+        auto run = _runs.upper_bound(arrival);
+        if (run == _runs.begin()) continue;
         --run;
         if (run->second <= arrival) continue;
+        if (std::find(told.begin(), told.end(), run->first) != told.end()) continue;
         out.sack.emplace_back(wire(run->first), wire(run->second));
-        runs.erase(run);
+        told.push_back(run->first);
     }
 }
 

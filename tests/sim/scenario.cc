@@ -71,6 +71,8 @@ scenario draw_scenario(random& r, std::uint64_t seed) {
     gate.refuse_per_million = pick(r, {0u, 0u, 20'000u});
     gate.tcp.mtu = pick(r, {std::uint16_t{1500}, std::uint16_t{9000}});
     gate.tcp.isn_key = {r.next(), r.next()};
+    if (seed % 3 == 0) gate.tcp.congestion = burin::tun::congestion_control::bbr;
+    host.ecn_answered = host.ecn && gate.tcp.congestion == burin::tun::congestion_control::cubic;
     // At a fifth of all frames lost a living host may miss ten repairs in a row.
     if (s.end != ending::host_vanishes) {
         gate.tcp.max_retries = 40;
@@ -94,7 +96,8 @@ std::string to_text(const scenario& what) {
                                     "host resets", "tunnel aborts", "host vanishes"};
     constexpr const char* conducts[] = {"honest", "mischievous", "optimist"};
     return std::string(conducts[static_cast<std::size_t>(what.host_is)]) + ", " +
-           ends[static_cast<std::size_t>(what.end)];
+           ends[static_cast<std::size_t>(what.end)] + ", " +
+           std::string(burin::tun::to_text(what.gate.tcp.congestion));
 }
 
 }  // namespace sim

@@ -42,7 +42,7 @@ struct scenario {
 };
 
 scenario draw_scenario(random& r, std::uint64_t seed);
-// "honest, at once"
+// "honest, at once, cubic"
 std::string to_text(const scenario& what);
 
 }  // namespace sim

@@ -2,7 +2,8 @@
 // simulate --seeds A..B            many, each a different mix of faults; every 16th is run twice
 // and
 //                                  must leave the same trace
-// simulate --paths               goodput over fixed paths, as a table
+// simulate --paths [PART]        goodput over fixed paths (those with PART in their names), as
+//                                tables
 // Exit status 0 when all passed. The last line is "simulate: N passed, N failed".
 #include <charconv>
 #include <cinttypes>
@@ -23,7 +24,7 @@ bool read_number(std::string_view text, std::uint64_t& out) {
 }
 
 int usage() {
-    std::fputs("usage: simulate --seed N [--trace] | --seeds A..B | --paths\n", stderr);
+    std::fputs("usage: simulate --seed N [--trace] | --seeds A..B | --paths [PART]\n", stderr);
     return 2;
 }
 
@@ -37,18 +38,27 @@ void print(std::uint64_t seed, const sim::run_result& result) {
                 result.passed ? "" : ": ", result.failure.c_str());
 }
 
-int paths() {
+int paths(std::string_view part) {
     std::uint64_t failed = 0;
-    const std::vector<sim::path_result> results = sim::run_paths();
-    std::printf("%-48s %9s %9s %9s %9s\n", "goodput towards the host, Mbit/s", "bound", "SACK",
-                "no SACK", "needless");
+    const std::vector<sim::path_result> results = sim::run_paths(part);
+    std::printf("%-48s %9s %9s %9s %9s %9s %9s %9s\n", "goodput towards the host, Mbit/s", "bound",
+                "SACK", "no SACK", "needless", "BBR", "no SACK", "needless");
     for (const sim::path_result& one : results) {
-        std::printf("%-48s %9.1f %9.1f %9.1f %8.2f%%%s\n", one.name.c_str(), one.bound_mbit,
-                    one.sack_mbit, one.no_sack_mbit, one.needless * 100,
+        std::printf("%-48s %9.1f %9.1f %9.1f %8.2f%% %9.1f %9.1f %8.2f%%%s\n", one.name.c_str(),
+                    one.bound_mbit, one.sack_mbit, one.no_sack_mbit, one.needless * 100,
+                    one.bbr_mbit, one.bbr_no_sack_mbit, one.bbr_needless * 100,
                     one.passed ? "" : "  FAILED: far too slow");
         if (!one.passed) ++failed;
     }
-    std::printf("simulate: %zu passed, %" PRIu64 " failed\n", results.size() - failed, failed);
+    const std::vector<sim::share_result> shares = sim::run_shares(part);
+    std::printf("%-48s %9s %9s\n", "two that share a link, Mbit/s", "CUBIC", "BBR");
+    for (const sim::share_result& one : shares) {
+        std::printf("%-48s %9.1f %9.1f%s\n", one.name.c_str(), one.cubic_mbit, one.bbr_mbit,
+                    one.passed ? "" : "  FAILED: one starves, or the link is idle");
+        if (!one.passed) ++failed;
+    }
+    std::printf("simulate: %zu passed, %" PRIu64 " failed\n",
+                results.size() + shares.size() - failed, failed);
     return failed == 0 ? 0 : 1;
 }
 
@@ -63,7 +73,7 @@ int main(int argc, char** argv) {
         const std::string_view flag = argv[i];
         const std::string_view value = i + 1 < argc ? argv[i + 1] : "";
         if (flag == "--paths") {
-            return paths();
+            return paths(value);
         } else if (flag == "--trace") {
             trace = sim::tracing::on;
         } else if (flag == "--seed" && read_number(value, first)) {
