@@ -308,7 +308,7 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
         "datagrams.",
         "burin client");
     common_flags common;
-    std::string retries = "-1", least = "1s", most = "5m";
+    std::string retries = "-1", least = "1s", most = "5m", congestion;
     texts headers, remotes;
     common.add_to(app);
     app.add_option("--fingerprint", s.fingerprint,
@@ -338,6 +338,9 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     app.add_option("--dns", s.dns,
                    "Carry what enters the device for port 53 of any address to this resolver "
                    "behind the server, as 10.0.0.53 or [fd00::53]:5353");
+    app.add_option("--tun-congestion", congestion,
+                   "Congestion control of TCP towards hosts of the TUN: cubic, or bbr for links "
+                   "that lose without being full (default cubic)");
     app.add_option("server", s.server, "URL of the server; http:// may be left out");
     app.add_option("remotes", remotes, "What to forward")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -351,6 +354,13 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     converter convert;
     convert.common(common, s);
     convert.auth(s.auth);
+    if (!congestion.empty()) {
+        if (auto law = tun::parse_congestion_control(congestion))
+            s.tun_congestion = *law;
+        else
+            convert.refuse(congestion, "tun-congestion",
+                           fmt::format("{} is wanted", tun::congestion_names));
+    }
     s.max_retry_count =
         static_cast<int>(convert.number(retries, "max-retry-count", -1, 1'000'000'000));
     s.min_retry_interval = convert.duration(least, "min-retry-interval");
@@ -377,9 +387,10 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
                         fmt::format("Failed to decode remote '{}': {}", engine::escape(text), why));
         s.remotes.push_back(std::move(*reading.value));
     }
-    if (s.tun.empty() &&
-        !(s.tun_addresses.empty() && s.routes.empty() && s.excludes.empty() && s.dns.empty()))
-        return fail(std::move(out), "--tun-addr, --route, --exclude and --dns need --tun NAME",
+    if (s.tun.empty() && !(s.tun_addresses.empty() && s.routes.empty() && s.excludes.empty() &&
+                           s.dns.empty() && congestion.empty()))
+        return fail(std::move(out),
+                    "--tun-addr, --route, --exclude, --dns and --tun-congestion need --tun NAME",
                     usage_status);
     if (!s.tun.empty() && s.tun_addresses.empty())
         return fail(std::move(out), "--tun needs --tun-addr, as 10.9.0.1/24", usage_status);

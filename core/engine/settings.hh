@@ -11,6 +11,7 @@
 #include "core/engine/worker.hh"
 #include "core/http/upgrade.hh"
 #include "core/http/websocket.hh"
+#include "tun/congestion_control.hh"
 
 namespace burin::engine {
 
@@ -70,6 +71,7 @@ struct client_settings : common_settings {
     std::vector<std::string> routes;         // CIDR
     std::vector<std::string> excludes;       // CIDR: parts of `routes` that stay outside
     std::string dns;                         // where flows to port 53 go; empty: where they say
+    tun::congestion_control tun_congestion = tun::congestion_control::cubic;  // towards hosts
     ring::microseconds_t connect_timeout = 45 * ring::second;
     ring::microseconds_t handshake_timeout = 30 * ring::second;
     ring::microseconds_t session_wait = 35 * ring::second;

@@ -67,6 +67,7 @@ tun_intake::tun_intake(worker& w, client_worker& client, client_shared& shared,
           {.most_flows = shared.settings->max_channels,
            .hold_time = shared.settings->session_wait,
            .udp_superframes = shared.udp_superframes,
+           .congestion = shared.settings->tun_congestion,
            .dns =
                relay::dns_steering::parse(shared.settings->dns).value_or(relay::dns_steering())}) {
     _worker.add(*this);

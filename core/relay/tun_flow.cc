@@ -38,11 +38,12 @@ std::string tun_flow::describe() const {
     const tun::flow_key& key = _tcp.key();
     return fmt::format(
         "conn {}: {}:{} -> {} sent={} received={} share={} credit={} shown={} unacknowledged={} "
-        "in-flight={} host-window={} congestion-window={} rtt-us={} reassembly={}",
+        "in-flight={} host-window={} congestion={} congestion-window={} pacing={} rtt-us={} "
+        "reassembly={}",
         _number, to_text(key.source), key.source_port, target(), _bytes_sent, _bytes_received,
         _share, _tcp.receive_credit(), _tcp.advertised(), _tcp.unacknowledged(), _tcp.in_flight(),
-        _tcp.peer_window(), _tcp.congestion_window(), _tcp.smoothed_rtt_us(),
-        _tcp.reassembly_bytes());
+        _tcp.peer_window(), to_text(_tcp.control()), _tcp.congestion_window(), _tcp.pacing_rate(),
+        _tcp.smoothed_rtt_us(), _tcp.reassembly_bytes());
 }
 
 // ---- the channel ----

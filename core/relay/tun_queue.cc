@@ -52,7 +52,8 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _slots(c.ring, slot_shape),
       _writer(c.ring, _descriptor.number()),
       _icmp(_writer, _blocks, settings.mtu_bytes, random_id()),
-      _tcp(*this, {.mtu = settings.mtu_bytes, .isn_key = random_key()}),
+      _tcp(*this,
+           {.mtu = settings.mtu_bytes, .congestion = settings.congestion, .isn_key = random_key()}),
       _table(random_key(), settings.most_flows),
       _strays(settings.most_flows) {
     if (c.datagrams != nullptr)
@@ -435,13 +436,13 @@ void tun_queue::report(std::string& into, std::string_view name) const {
     into += fmt::format(
         "{}: tcp: flows={} opened={} held={} segments-in={} acks-out={} retransmitted={} "
         "timeouts={} fast-retransmits={} tail-probes={} spurious={} probes={} keepalives={} "
-        "ecn={} duplicates={} out-of-order={} resets-in={} "
+        "paced-waits={} ecn={} duplicates={} out-of-order={} resets-in={} "
         "resets-out={} challenges={} bad-acks={}\n",
         name, _table.size(), in.flows, in.held, tcp.segments_in, tcp.acks_out,
         tcp.retransmitted_bytes, tcp.timeouts, tcp.fast_retransmits, tcp.tail_probes,
-        tcp.spurious_repairs, tcp.window_probes, tcp.keepalive_probes, tcp.ecn_reductions,
-        tcp.duplicate_segments, tcp.out_of_order_segments, tcp.resets_in, tcp.resets_out,
-        tcp.challenge_acks, tcp.bad_acks);
+        tcp.spurious_repairs, tcp.window_probes, tcp.keepalive_probes, tcp.paced_waits,
+        tcp.ecn_reductions, tcp.duplicate_segments, tcp.out_of_order_segments, tcp.resets_in,
+        tcp.resets_out, tcp.challenge_acks, tcp.bad_acks);
     const tun::icmp_counters& icmp = _icmp.counters();
     into += fmt::format(
         "{}: icmp: echo-replies={} echoes-unanswered={} errors-sent={} limited={} unanswerable={} "

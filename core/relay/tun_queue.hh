@@ -90,6 +90,7 @@ struct tun_queue_settings {
     // device is in front of everybody's next frame. 8 MiB are some 5 ms at 16 Gbit/s.
     std::uint64_t most_under_way = 8u << 20;
     bool udp_superframes = false;  // the device has them (tun/device.hh)
+    tun::congestion_control congestion = tun::congestion_control::cubic;  // towards hosts
     // What a session may have waiting before windows stop being raised: two sends.
     std::uint64_t most_queued = 1u << 20;
     dns_steering dns = {};

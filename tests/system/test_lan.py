@@ -10,6 +10,7 @@ import socket
 
 import harness
 from harness import Failed, test
+from report import report, total
 from test_tun import MIB, World, ip
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -107,18 +108,30 @@ def link_keeps_its_word(t):
         t.check(told["lost"] > 0 and told["doubled"] > 0 and told["reordered"] > 0 and seen != sorted(seen), f"faults: {told}")
 
 
-@test("U7.over_a_lossy_lan", seconds=240)
-def over_a_lossy_lan(t):
-    """Content and ends are right whatever the link does; go_peer compares every byte."""
+def over_a_lossy_lan(t, *flags):
+    """Content and ends are right whatever the link does; go_peer compares every byte. The client, and what the link did."""
     w = World(t)
     link = Link(w, "--delay", "2ms", "--loss", "1%", "--burst", "2", "--reorder", "1%", "--duplicate", "0.5%", "--rate", "300M",
                 "--seed", t.seed & 0xFFFFFF)
     w.server()
     w.destination()
-    w.client()
+    client = w.client(*flags)
     size = (1 if t.sanitized else 4) * MIB
     for mode in ("up", "down", "both"):
         w.load("lan", mode, "--bytes", size, "--connections", 4, "--seed", t.seed & 0xFFFF, seconds=60, ok=4)
     w.load("lan", "echo", "--bytes", 64 * 1024, "--half-close", "--connections", 40, seconds=60, ok=40)
     told = link.restart(1)
     t.check(told["up"]["lost"] > 0 and told["down"]["lost"] > 0, f"faults: {told}")
+    return client
+
+
+@test("U7.over_a_lossy_lan", seconds=240)
+def with_cubic(t):
+    client = over_a_lossy_lan(t)
+    t.equal(total(report(client), r"paced-waits=(\d+)"), 0, "bursts that waited under CUBIC")
+
+
+@test("U7.over_a_lossy_lan_by_bbr", seconds=240)
+def with_bbr(t):
+    client = over_a_lossy_lan(t, "--tun-congestion", "bbr")
+    t.check(total(report(client), r"paced-waits=(\d+)") > 0, "no burst waited under BBR")

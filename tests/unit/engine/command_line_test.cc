@@ -169,6 +169,9 @@ TEST_CASE("the client's own flags") {
     CHECK(t.routes == words{"10.0.0.0/8", "192.0.2.0/24"});
     CHECK(t.excludes == words{"10.1.0.0/16", "fd00::/8"});
     CHECK(t.dns == "[fd00::53]:5353");
+    CHECK(t.tun_congestion == tun::congestion_control::cubic);
+    CHECK(client({"--tun", "t", "--tun-addr", "10.9.0.1/24", "--tun-congestion", "bbr", "x"})
+              .tun_congestion == tun::congestion_control::bbr);
     CHECK(t.remotes.empty());
     CHECK(client({"--min-retry-interval", "0", "x", "1"}).min_retry_interval ==
           100 * ring::millisecond);
@@ -218,19 +221,25 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
          "invalid value \"x\" for flag -max-retry-count"},
         {true,
          {"--route", "10.0.0.0/8", "x", "80"},
-         "--tun-addr, --route, --exclude and --dns need --tun NAME"},
+         "--tun-addr, --route, --exclude, --dns and --tun-congestion need --tun NAME"},
         {true,
          {"--exclude", "10.0.0.0/8", "x", "80"},
-         "--tun-addr, --route, --exclude and --dns need --tun NAME"},
+         "--tun-addr, --route, --exclude, --dns and --tun-congestion need --tun NAME"},
         {true,
          {"--dns", "10.0.0.1", "x", "80"},
-         "--tun-addr, --route, --exclude and --dns need --tun NAME"},
+         "--tun-addr, --route, --exclude, --dns and --tun-congestion need --tun NAME"},
         {true,
          {"--tun", "t", "--tun-addr", "10.0.0.1", "--exclude", "10.0.0.1/8", "x"},
          "--exclude: "},
         {true,
          {"--tun", "t", "--tun-addr", "10.0.0.1", "--dns", "name", "x"},
          "--dns: 'name' is not"},
+        {true,
+         {"--tun-congestion", "bbr", "x", "80"},
+         "--tun-addr, --route, --exclude, --dns and --tun-congestion need --tun NAME"},
+        {true,
+         {"--tun", "t", "--tun-addr", "10.0.0.1/8", "--tun-congestion", "BBR", "x"},
+         "invalid value \"BBR\" for flag -tun-congestion: cubic or bbr is wanted"},
         {true, {"--tun", "t", "x"}, "--tun needs --tun-addr"},
         {true, {"--tun", "t", "--tun-addr", "10.0.0.1", "--route", "10.0.0.1/8", "x"}, "--route: "},
         {true, {"--tun", "t", "--tun-addr", "nonsense", "x"}, "--tun-addr: "},
