@@ -11,7 +11,7 @@ import time
 
 from . import peers as kinds
 from .measure import Bench
-from .space import Trouble
+from .space import DESTINATIONS, Trouble
 
 HOST, GATE_ON_LAN = "10.60.0.2", "10.60.0.1"
 KERNEL_PORTS = {"cubic": 7001, "bbr": 7002}  # of the servers on the gateway
@@ -90,6 +90,20 @@ class BurinLan(kinds.BurinTun):
         self.name = "burin TUN"
         self.congestion = congestion
         self.load_from = "host"
+
+
+class BurinLanBbr(BurinLan):
+    """The same beside it, with a device of its own, whose terminator follows BBR."""
+
+    server_port = 7112
+    device = "burin1"
+    address = "10.97.3.1/30"
+    destination = DESTINATIONS[2]
+
+    def __init__(self, space, congestion, *words):
+        super().__init__(space, congestion, *words)
+        self.name = "burin TUN, bbr"
+        self.client_options += ["--tun-congestion", "bbr"]
 
 
 class LanBench(Bench):

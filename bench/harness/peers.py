@@ -105,11 +105,12 @@ class BurinTun(Burin):
     about = "TUN device to socket"
     server_port = 7111
     device = "burin0"
+    address = "10.97.1.1/30"
     destination = DESTINATIONS[1]
 
     def start(self):
         fingerprint = self.start_server()
-        client = self.start_client(fingerprint, ["--tun", self.device, "--tun-addr", "10.97.1.1/30", "--route",
+        client = self.start_client(fingerprint, ["--tun", self.device, "--tun-addr", self.address, "--route",
                                                  f"{self.destination}/32"])
         wait_for_route(self, client, self.device)
         self.entry = (self.destination, LOAD_PORT)
