@@ -49,5 +49,6 @@ struct tcp_bbr_control {
         pacer.set_rate(model.pacing_rate(), mss, now);
     }
 };
+static_assert(sizeof(tcp_bbr_control) <= 576);
 
 }  // namespace burin::tun
