@@ -40,8 +40,8 @@ failure refused(std::string_view what) {
 // ---- the table ----
 
 steering_table::steering_table(std::span<std::uint8_t, steering_buckets> buckets, unsigned queues)
-    : _buckets(buckets), _queues(queues), _live(queues) {
-    place();
+    : _buckets(buckets), _queues(queues), _live(queues), _pins(steering_buckets) {
+    place_all();
 }
 
 unsigned steering_table::queue(unsigned bucket) const noexcept {
@@ -52,31 +52,38 @@ void steering_table::gained(unsigned queue) noexcept {
     if (lives(queue)) return;
     _live[queue] = 1;
     ++_live_count;
-    place();
+    place_all();
 }
 
 void steering_table::lost(unsigned queue) noexcept {
     if (!lives(queue)) return;
     _live[queue] = 0;
     --_live_count;
-    place();
+    place_all();
 }
 
-void steering_table::place() noexcept {
-    unsigned next = 0;  // of those that live, whose turn it is to take a homeless bucket in
-    for (unsigned bucket = 0; bucket < steering_buckets; ++bucket) {
-        unsigned to = home(bucket);
-        if (_live_count > 0 && !lives(to)) {
-            to = queue(bucket);
-            if (!lives(to)) {
-                while (!lives(next)) next = (next + 1) % _queues;
-                to = next;
-                next = (next + 1) % _queues;
-            }
+void steering_table::unpin(unsigned bucket) noexcept {
+    if (--_pins[bucket] == 0) place(bucket);
+}
+
+void steering_table::place_all() noexcept {
+    for (unsigned bucket = 0; bucket < steering_buckets; ++bucket) place(bucket);
+}
+
+void steering_table::place(unsigned bucket) noexcept {
+    unsigned to = home(bucket);
+    if (_live_count > 0) {
+        const unsigned now = queue(bucket);
+        if (lives(now) && (!lives(to) || _pins[bucket] > 0)) {
+            to = now;
+        } else if (!lives(to)) {
+            while (!lives(_next)) _next = (_next + 1) % _queues;
+            to = _next;
+            _next = (_next + 1) % _queues;
         }
-        std::atomic_ref(_buckets[bucket])
-            .store(static_cast<std::uint8_t>(to), std::memory_order_relaxed);
     }
+    std::atomic_ref(_buckets[bucket])
+        .store(static_cast<std::uint8_t>(to), std::memory_order_relaxed);
 }
 
 // ---- the kernel's part ----
@@ -96,10 +103,11 @@ outcome<std::unique_ptr<steering>> steering::load(const steering_key& key, unsig
     descriptor map(call_bpf(BPF_MAP_CREATE, attributes));
     if (!map) return refused("make a table for steering");
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    void* memory = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED, map.number(), 0);
+    const std::size_t bytes = (steering_buckets + page - 1) / page * page;
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map.number(), 0);
     if (memory == MAP_FAILED) return refused("share the table for steering");
     made->_memory = static_cast<std::uint8_t*>(memory);
-    made->_memory_bytes = page;
+    made->_memory_bytes = bytes;
     made->_table = std::make_unique<steering_table>(
         std::span<std::uint8_t, steering_buckets>(made->_memory, steering_buckets), queues);
 
@@ -142,6 +150,16 @@ void steering::gained(unsigned queue) noexcept {
 void steering::lost(unsigned queue) noexcept {
     std::lock_guard held(_changing);
     _table->lost(queue);
+}
+
+void steering::pin(const flow_key& flow) noexcept {
+    std::lock_guard held(_changing);
+    _table->pin(bucket_of(_key, flow));
+}
+
+void steering::unpin(const flow_key& flow) noexcept {
+    std::lock_guard held(_changing);
+    _table->unpin(bucket_of(_key, flow));
 }
 
 }  // namespace burin::tun

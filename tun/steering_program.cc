@@ -8,8 +8,7 @@
 namespace burin::tun {
 namespace {
 
-constexpr unsigned bucket_shift = 64 - 8;
-static_assert(std::size_t{1} << (64 - bucket_shift) == steering_buckets);
+constexpr unsigned bucket_shift = 64 - steering_bucket_bits;
 
 // What the prefix ::ffff:0:0/96 of a mapped address adds, source and destination.
 std::uint64_t mapped_prefixes(const steering_key& key) noexcept {

@@ -1,11 +1,11 @@
-// Which of 256 buckets a frame belongs to, computed twice with one result: here, from a flow's key,
-// and in the kernel, by a BPF program that it runs for each frame it has for a TUN device of
+// Which of 16384 buckets a frame belongs to, computed twice with one result: here, from a flow's
+// key, and in the kernel, by a BPF program that it runs for each frame it has for a TUN device of
 // several queues. The program answers with what a table of its map says for the bucket: a queue's
 // number.
 //
-// Bucket: a keyed sum of products over words of 32 bits (multiply-shift hashing), its upper eight
-// bits. TCP and UDP count with addresses, ports and protocol; everything else (ICMP, fragments,
-// what stands behind IPv6 extension headers) with its addresses alone, so that all fragments of a
+// Bucket: a keyed sum of products over words of 32 bits (multiply-shift hashing), its upper bits.
+// TCP and UDP count with addresses, ports and protocol; everything else (ICMP, fragments, what
+// stands behind IPv6 extension headers) with its addresses alone, so that all fragments of a
 // datagram meet. The hash is no secret to keep: who guesses it fills one worker, not one flow.
 #pragma once
 
@@ -20,7 +20,10 @@
 
 namespace burin::tun {
 
-inline constexpr std::size_t steering_buckets = 256;
+// So many that a bucket which must stay where it is for one flow's sake holds few others; the table
+// still fits a first-level cache.
+inline constexpr unsigned steering_bucket_bits = 14;
+inline constexpr std::size_t steering_buckets = std::size_t{1} << steering_bucket_bits;
 
 // Random, drawn once a device.
 struct steering_key {

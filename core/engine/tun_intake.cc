@@ -195,10 +195,12 @@ unsigned tun_intake::hand_over(bytes_view frame, unsigned to) noexcept {
 }
 
 void tun_intake::on_adopted(const tun::flow_key& key, unsigned home) noexcept {
+    if (tun::steering* s = _shared.tunnel->steering()) s->pin(key);
     _client.tell_flow_carried(key, home);
 }
 
 void tun_intake::on_adopted_closed(const tun::flow_key& key, unsigned home) noexcept {
+    if (tun::steering* s = _shared.tunnel->steering()) s->unpin(key);
     _client.tell_flow_closed(key, home);
 }
 

@@ -15,6 +15,7 @@ from test_tun import FAR, HOSTS, MIB, OUTSIDE, World
 from test_udp import Echo, ask, ask_until, client_socket
 
 UNSTEERED = {"BURIN_NO_STEERING": "1"}
+BUCKETS = 16384
 PR_CAPBSET_DROP, CAP_SYS_ADMIN, CAP_BPF = 24, 21, 39
 
 
@@ -109,7 +110,7 @@ def flows_come_in(t):
         echo = Echo(t, 7200, FAR)
     client = w.client("--workers", "2", connected=False)
     client.wait_line("Connected", 15 * t.patience, 2)
-    t.equal(Report(client).buckets, [128, 128], "buckets of the queues")
+    t.equal(Report(client).buckets, [BUCKETS // 2] * 2, "buckets of the queues")
     for name in HOSTS:
         w.load(name, "echo", "--bytes", 64 * 1024, "--connections", 200, "--seed", t.seed & 0xFFFF, ok=200)
     w.load("lan", "both", "--bytes", (1 if t.sanitized else 16) * MIB, "--connections", 8, "--seed", t.seed & 0xFFFF, ok=8)
@@ -199,7 +200,7 @@ def sessions_come_and_go(t):
         load.wait_exit(90 * t.patience)
         for how, count in harness.last_json(load)["outcomes"].items():
             ended[how] = ended.get(how, 0) + count
-    t.check(ended["ok"] > 100 and set(ended) <= {"ok", "reset", "refused"}, f"how flows ended: {ended}")
+    t.check(ended.get("ok", 0) > 20 and set(ended) <= {"ok", "reset", "refused"}, f"how flows ended: {ended}")
     t.note(f"{ended}, frames handed over {Report(client).handed_over}")
     w.load("lan", "both", "--bytes", 1000, "--connections", 50, ok=50)
 
@@ -207,6 +208,7 @@ def sessions_come_and_go(t):
         found = Report(client)
         return not any(found.numbers(r"strays: .*\b" + what) != [0, 0, 0] for what in ("passed", "carried"))
     t.wait(forgotten, 20, lambda: f"strays are forgotten: {Report(client).text}")
+    t.equal(Report(client).buckets, [BUCKETS // 3 + 1, BUCKETS // 3, BUCKETS // 3], "buckets of the queues")
 
 
 def session_is_lost(t, env):
@@ -239,7 +241,7 @@ def session_is_lost(t, env):
     split(t, before)
     # New ones are carried by the session that is left, all of them.
     if env is None:
-        t.equal(sorted(Report(client).buckets), [0, 256], "buckets of the queues")
+        t.equal(sorted(Report(client).buckets), [0, BUCKETS], "buckets of the queues")
     fresh = [w.flow(name, listener) for name in HOSTS for _ in range(12)] + ports(8)
     t.check(all(works(*flow) for flow in fresh), "new flows")
     asking = talkers(w, 8)
@@ -253,7 +255,7 @@ def session_is_lost(t, env):
         t.equal(passed, [0, 0], "frames handed over by the queues")
     else:  # whatever queue the kernel puts them into
         t.check(len(passed) == 2 and min(passed) == 0 < max(passed), f"frames handed over by the queues: {passed}")
-    # And stay there when the other one is back, though frames come in at their home now: those at rest, and those that move.
+    # And stay there when the other one is back: those at rest, and those that move.
     for s in asking:  # the far end forgets who is silent for 15 s
         ask_until(t, s, (FAR, 7200), b"a datagram")
     known = len(echo.sources)
@@ -268,8 +270,10 @@ def session_is_lost(t, env):
     t.check(all(works(*flow) for flow in fresh), "flows when the session is back")
     if env is None:
         found = Report(client)
-        t.equal(found.buckets, [128, 128], "buckets of the queues")
-        t.check(sum(found.handed_over) > len(fresh) // 4, f"frames handed over by the queues: {found.handed_over}")
+        # All but those with flows that began meanwhile: these need no copies.
+        away = max(found.buckets) - BUCKETS // 2
+        t.check(0 < away <= len(fresh) + len(asking) + 12, f"buckets of the queues: {found.buckets}")
+        t.check(sum(found.handed_over) < 20, f"frames handed over by the queues: {found.handed_over}")
     moving.wait_exit(60 * t.patience)
     t.equal(harness.last_json(moving)["outcomes"], {"ok": 12}, "flows that moved bytes when the session came back")
     again = [w.flow(name, listener) for name in HOSTS for _ in range(12)] + ports(8)
