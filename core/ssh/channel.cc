@@ -12,20 +12,18 @@ namespace {
 inline constexpr std::uint64_t least_block = 64, most_shared = 32 * 1024;
 }  // namespace
 
-piece_pool::~piece_pool() {
-    while (_free != nullptr) {
-        piece* p = _free;
-        _free = p->next;
-        delete p;
+void piece_pool::grow() noexcept {
+    auto& chunk = _chunks.emplace_back(std::make_unique<piece[]>(chunk_pieces));
+    for (std::size_t i = chunk_pieces; i-- > 0;) {
+        chunk[i].next = _free;
+        _free = &chunk[i];
     }
 }
 
 piece* piece_pool::make(ring::buffer holder, bytes_view bytes) noexcept {
+    if (_free == nullptr) grow();
     piece* p = _free;
-    if (p != nullptr)
-        _free = p->next;
-    else
-        p = new piece;
+    _free = p->next;
     ++_in_use;
     p->next = nullptr;
     p->holder = std::move(holder);

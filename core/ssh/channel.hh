@@ -10,7 +10,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
+#include <vector>
 
 #include "core/ssh/messages.hh"
 #include "crypto/wire.hh"
@@ -31,11 +33,11 @@ struct piece {
     std::uint32_t room = 0;  // of its own memory, behind the bytes
 };
 
-// Pieces of one worker, reused; allocates only when more are in use than ever before.
+// Pieces of one worker, reused; allocates only when more are in use than ever before, many at a
+// time. None is in use any more when it dies.
 class piece_pool {
   public:
     piece_pool() = default;
-    ~piece_pool();
     piece_pool(const piece_pool&) = delete;
     piece_pool& operator=(const piece_pool&) = delete;
 
@@ -59,6 +61,10 @@ class piece_pool {
     std::uint32_t in_use() const noexcept { return _in_use; }
 
   private:
+    static constexpr std::size_t chunk_pieces = 64;
+    void grow() noexcept;
+
+    std::vector<std::unique_ptr<piece[]>> _chunks;
     piece* _free = nullptr;
     std::uint32_t _in_use = 0;
     std::uint64_t _owned_bytes = 0;  // now
