@@ -16,12 +16,18 @@ struct loop {
 
     // Time that a test has let pass at once.
     burin::ring::microseconds_t skipped = 0;
-    burin::ring::microseconds_t now() const { return burin::ring::monotonic_now() + skipped; }
+    // From now on no other time passes, however long things take.
+    void freeze() { frozen = burin::ring::monotonic_now(); }
+    burin::ring::microseconds_t frozen = 0;
+    burin::ring::microseconds_t now() const {
+        return (frozen != 0 ? frozen : burin::ring::monotonic_now()) + skipped;
+    }
 
     void turn(burin::ring::microseconds_t longest) {
-        burin::ring::microseconds_t until = now() + longest;
-        if (timers.next() < until) until = timers.next();
-        ring.enter(until > skipped ? until - skipped : 0);
+        const burin::ring::microseconds_t at = now(), due = timers.next();
+        burin::ring::microseconds_t wait = longest;
+        if (due < at + longest) wait = due > at ? due - at : 0;
+        ring.enter(burin::ring::monotonic_now() + wait);
         timers.advance(now());
     }
     // False after twenty seconds without.

@@ -14,6 +14,7 @@ struct flood_bench {
     explicit flood_bench(std::uint32_t most = 8, std::uint32_t most_flows = 1000,
                          bool takes_back = true)
         : b({.most_flows = most_flows, .half_open = {.most = most}}) {
+        b.main.freeze();
         for (side* s : {b.entry.get(), b.exit.get()})
             if (takes_back) s->layer->set_takes_opens_back();
         b.exit->take = [this](ssh::channel& c, const ssh::channel_open&) {
