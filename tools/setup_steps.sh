@@ -115,6 +115,10 @@ step() {
   fi
   printf '%s %6s  %s\n' "$(step_head "$title")" "$(step_clock $spent)" "$result"
   if [[ $status != 0 ]]; then
+    if grep -qE '^FAILED' "$step_log"; then
+      printf '        what failed in %s:\n' "$step_log"
+      grep -E -A 3 '^FAILED' "$step_log" | head -n 40 | cut -c -400 | sed 's/^/        | /'
+    fi
     printf '        the end of %s:\n' "$step_log"
     tail -n 40 "$step_log" | sed 's/^/        | /'
   fi

@@ -123,6 +123,7 @@ void worker::run() {
     _early_buffers.reset();
     _session_buffers.reset();
     _socket_buffers.reset();
+    _rest.disarm();
     _timers.reset();
     _ring.reset();
 }

@@ -79,7 +79,6 @@ void tun_flow::on_confirmed() noexcept {
     rearm();
     _charged = _queue.budget().grow(first_share);
     _share = std::max(_charged, least_share);
-    _epoch_start = _queue.time();
     _queue.uplink().on_flow_open(*this);
     _tcp.accept(receivable(), _queue.time());
 }
@@ -156,6 +155,7 @@ void tun_flow::deliver(bytes_view bytes, tun::payload_holder* holder) noexcept {
     // answers.
     if (_channel == nullptr) return reset();
     _bytes_sent += bytes.size();
+    if (_epoch_bytes == 0) _epoch_start = _queue.time();
     _epoch_bytes += static_cast<std::uint32_t>(bytes.size());
     ring::buffer slot;
     if (holder == nullptr)
@@ -226,9 +226,7 @@ void tun_flow::maybe_grow() noexcept {
     const auto most = static_cast<std::uint32_t>(std::max<std::uint64_t>(
         _queue.settings().most_share, std::min(rtt_us * share_bytes_per_us, most_long_share)));
     if (_share >= most) return;
-    const ring::microseconds_t now = _queue.time();
-    const ring::microseconds_t took = now - _epoch_start;
-    _epoch_start = now;
+    const ring::microseconds_t took = _queue.time() - _epoch_start;
     _epoch_bytes = 0;
     if (took > std::max<ring::microseconds_t>(2 * rtt_us, least_epoch)) return;
     const std::uint32_t more = _queue.budget().grow(std::min(_share, most - _share));

@@ -7,9 +7,10 @@
 namespace burin::ssh {
 
 namespace {
-// A flow earns a larger window with a window's worth of bytes in so many milliseconds: one that its
-// window holds back carries that in a round trip, so it grows as fast as slow start does, and round
-// trips of up to half a second are filled; a flow whose window lasts longer keeps what it has.
+// A flow earns a larger window with half a window's worth of bytes in so many milliseconds: one
+// that its window holds back carries twice that in a round trip, so it grows as fast as slow start
+// does, and round trips of up to half a second are filled; a flow whose window lasts for a second
+// keeps what it has.
 inline constexpr std::uint32_t growth_ms = 500;
 }  // namespace
 
@@ -32,7 +33,7 @@ void connection::widen(channel& c, std::uint32_t bytes) noexcept {
 
 void connection::maybe_grow(channel& c) noexcept {
     if (c.window >= _limits.window_max) return;
-    if (c.since_growth < c.window) return;
+    if (c.since_growth < c.window / 2) return;
     const std::uint32_t now = now_ms(), took = now - c.growth_since_ms;
     c.since_growth = 0;
     c.growth_since_ms = now;
