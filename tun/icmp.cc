@@ -1,6 +1,7 @@
 #include "tun/icmp.hh"
 
 #include <algorithm>
+#include <utility>
 
 #include "tun/checksum.hh"
 
@@ -34,6 +35,7 @@ type_and_code wire_v4(icmp_error what) noexcept {
         case icmp_error::protocol_unreachable: return {v4_unreachable, 2};
         case icmp_error::port_unreachable: return {v4_unreachable, 3};
         case icmp_error::too_big: return {v4_unreachable, 4};
+        case icmp_error::network_unreachable: return {v4_unreachable, 0};
         case icmp_error::host_unreachable: return {v4_unreachable, 1};
         case icmp_error::prohibited: return {v4_unreachable, 13};
         case icmp_error::hops_exceeded: return {v4_time_exceeded, 0};
@@ -47,6 +49,7 @@ type_and_code wire_v6(icmp_error what) noexcept {
         case icmp_error::protocol_unreachable: return {v6_parameter_problem, 1};
         case icmp_error::port_unreachable: return {v6_unreachable, 4};
         case icmp_error::too_big: return {v6_too_big, 0};
+        case icmp_error::network_unreachable: return {v6_unreachable, 0};
         case icmp_error::host_unreachable: return {v6_unreachable, 3};
         case icmp_error::prohibited: return {v6_unreachable, 1};
         case icmp_error::hops_exceeded: return {v6_time_exceeded, 0};
@@ -218,6 +221,40 @@ parsed_frame echo_stub::cause() const noexcept {
     frame.ip_version = _key.source.is_v4() ? 4 : 6;
     frame.packet = bytes_view(_quoted).first(_quoted_bytes);
     frame.payload = frame.packet.subspan(_icmp_at);
+    return frame;
+}
+
+quoted_packet::quoted_packet(const flow_key& flow, ip_protocol protocol,
+                             std::size_t transport_bytes) noexcept
+    : _key(flow), _size(static_cast<std::uint8_t>(ip_header_bytes(flow) + transport_bytes)) {
+    flow_key back = flow;  // headers are written towards a flow's source
+    std::swap(back.source, back.destination);
+    std::swap(back.source_port, back.destination_port);
+    write_ip_header(_bytes.data(), back, protocol, transport_bytes);
+    store_u16(transport(), flow.source_port);
+    store_u16(transport() + 2, flow.destination_port);
+}
+
+quoted_packet quoted_packet::of_syn(const flow_key& flow, sequence first) noexcept {
+    quoted_packet out(flow, ip_protocol::tcp, tcp_header_bytes);
+    store_u32(out.transport() + 4, first.value());
+    store_u8(out.transport() + 12, tcp_header_bytes / 4 << 4);
+    store_u8(out.transport() + 13, tcp_syn);
+    return out;
+}
+
+quoted_packet quoted_packet::of_datagram(const flow_key& flow) noexcept {
+    quoted_packet out(flow, ip_protocol::udp, udp_header_bytes);
+    store_u16(out.transport() + 4, udp_header_bytes);
+    return out;
+}
+
+parsed_frame quoted_packet::cause() const noexcept {
+    parsed_frame frame;
+    frame.key = _key;
+    frame.ip_version = _key.source.is_v4() ? 4 : 6;
+    frame.packet = bytes_view(_bytes).first(_size);
+    frame.payload = frame.packet.subspan(ip_header_bytes(_key));
     return frame;
 }
 

@@ -20,6 +20,7 @@ namespace burin::tun {
 enum class icmp_error : std::uint8_t {
     protocol_unreachable,  // IPv6: parameter problem, at the octet that names it (RFC 4443 3.4)
     port_unreachable,
+    network_unreachable,
     host_unreachable,
     prohibited,           // by an administrator
     too_big,              // and may not be fragmented; tells the MTU
@@ -69,6 +70,28 @@ class echo_stub {
     std::uint8_t _traffic_class = 0;
     std::uint8_t _icmp_at = 0, _quoted_bytes = 0;
     std::array<std::byte, most_quoted> _quoted;
+};
+
+// A packet of a host that is gone by the time an error about it is due: its headers made anew, as
+// far as an error must quote them for the host to find its socket (RFC 792: the IP header and 64
+// bits behind it; RFC 5927 section 4.1: the sequence number among them). What the packet had
+// besides, options and window among it, is not known any more.
+class quoted_packet {
+  public:
+    // The SYN that `flow` began with, and its sequence number.
+    static quoted_packet of_syn(const flow_key& flow, sequence first) noexcept;
+    // A datagram of `flow`.
+    static quoted_packet of_datagram(const flow_key& flow) noexcept;
+    // What an error may be written about, for as long as this lives.
+    parsed_frame cause() const noexcept;
+
+  private:
+    quoted_packet(const flow_key& flow, ip_protocol protocol, std::size_t transport_bytes) noexcept;
+    std::byte* transport() noexcept { return _bytes.data() + ip_header_bytes(_key); }
+
+    flow_key _key;
+    std::array<std::byte, ipv6_header_bytes + tcp_header_bytes> _bytes{};
+    std::uint8_t _size = 0;
 };
 
 // What a host or a router in front of it says about a packet of ours.

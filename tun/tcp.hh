@@ -247,6 +247,8 @@ class tcp_flow {
     void set_owner(void* owner) noexcept { _owner = owner; }
     void* owner() const noexcept { return _owner; }
     const flow_key& key() const noexcept { return _key; }
+    // Of the host's SYN.
+    sequence host_first() const noexcept { return _host_first; }
     tcp_state state() const noexcept { return _state; }
     // Bytes still unclaimed of the credit, and bytes the host may send at this moment.
     std::uint32_t receive_credit() const noexcept { return _credit; }

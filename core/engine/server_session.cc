@@ -159,6 +159,7 @@ std::size_t server_session::on_http(bytes_view bytes) noexcept {
                d.peer_features.has(http::feature::batch));
         _peer_is_go = !d.peer_is_burin;
         if (d.peer_features.has(http::feature::cancel)) _connection->set_takes_opens_back();
+        if (d.peer_features.has(http::feature::unreachable)) _connection->set_tells_unreachable();
         _carries_echo = (d.peer_features & _shared.features()).has(http::feature::echo);
     } else if (d.close) {
         finish_raw();

@@ -11,8 +11,10 @@ struct known_feature {
     std::string_view name;
     feature which;
 };
-constexpr known_feature known_features[] = {
-    {"batch", feature::batch}, {"cancel-open", feature::cancel}, {"echo", feature::echo}};
+constexpr known_feature known_features[] = {{"batch", feature::batch},
+                                            {"cancel-open", feature::cancel},
+                                            {"echo", feature::echo},
+                                            {"unreachable", feature::unreachable}};
 
 bool starts_like(std::string_view bytes, std::string_view mark) noexcept {
     std::size_t n = std::min(bytes.size(), mark.size());

@@ -32,13 +32,14 @@ enum class feature : std::uint8_t {
     batch,   // "batch": takes messages that hold many packets (docs/wire.md section 3.3)
     cancel,  // "cancel-open": takes an open back (docs/wire.md section 8.9)
     echo,    // "echo": a server that pings destinations for its client (docs/wire.md section 13.2)
+    unreachable,  // "unreachable": what became of datagrams (docs/wire.md section 13.3)
 };
 
 class feature_set {
   public:
     constexpr feature_set() = default;
     // Everything this program knows.
-    static constexpr feature_set all() noexcept { return feature_set(7u); }
+    static constexpr feature_set all() noexcept { return feature_set(15u); }
     constexpr feature_set without(feature f) const noexcept {
         return feature_set(_bits & ~(1u << unsigned(f)));
     }

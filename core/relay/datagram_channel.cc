@@ -13,6 +13,8 @@ constexpr std::uint64_t most_committed_bytes = 128 * 1024;
 // Credit that the peer has from the beginning. What comes is gone at once, so it costs no memory; a
 // window that first grew with the traffic would lose the beginning of each flow.
 constexpr std::uint32_t window_bytes = 1u << 20;
+// What is told of datagrams that were lost (docs/wire.md section 13.3).
+constexpr std::string_view unreachable_name = "unreachable@burin";
 }  // namespace
 
 datagram_channel::~datagram_channel() {
@@ -120,6 +122,13 @@ void datagram_channel::send_received(const datagram_run& run, std::string_view s
     }
 }
 
+void datagram_channel::tell_unreachable(refusal why, std::string_view source) noexcept {
+    if (!_confirmed || !_connection->tells_unreachable()) return;
+    byte_vector rest;
+    wire::writer(rest).byte(static_cast<std::uint8_t>(why)).string(source);
+    _connection->notify(*_channel, unreachable_name, rest);
+}
+
 void datagram_channel::wait(ssh::piece* p) noexcept {
     _context.held_bytes += p->size;
     _backlog.push(p);
@@ -177,6 +186,18 @@ void datagram_channel::on_data(bytes_span payload, const ring::buffer& holder) n
         return _owner.on_channel_gone(datagram_owner::ending::broken, why);
     }
     _connection->consumed(*_channel, static_cast<std::uint32_t>(payload.size()));
+}
+
+void datagram_channel::on_notice(std::string_view name, bytes_view rest) noexcept {
+    if (name != unreachable_name || !_connection->tells_unreachable()) return;
+    wire::reader read(rest);
+    const std::uint8_t why = read.byte();
+    const std::string_view source = read.text();
+    // Kinds of a later version are skipped, as are notices that make no sense: nothing hangs on
+    // them.
+    const bool known = why >= static_cast<std::uint8_t>(refusal::refused) &&
+                       why <= static_cast<std::uint8_t>(refusal::prohibited);
+    if (read.ok() && known) _owner.on_unreachable(static_cast<refusal>(why), source);
 }
 
 void datagram_channel::on_refused(ssh::open_failure_reason, std::string_view text) noexcept {

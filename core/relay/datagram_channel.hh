@@ -17,6 +17,7 @@
 #include "core/relay/datagram_context.hh"
 #include "core/relay/datagram_socket.hh"
 #include "core/relay/gob.hh"
+#include "core/relay/refusal.hh"
 #include "core/ssh/connection.hh"
 
 namespace burin::relay {
@@ -29,6 +30,10 @@ class datagram_owner {
     // A record. Its bytes lie in `holder`, which may be shared for this turn, or (when that is
     // none) in memory that is valid during the call.
     virtual void on_datagram(const datagram&, const ring::buffer& holder) noexcept = 0;
+    // A datagram of this source did not reach the target; never `silent`.
+    virtual void on_unreachable(refusal why, std::string_view source) noexcept {
+        (void)why, (void)source;
+    }
     enum class ending : std::uint8_t {
         refused,  // our open
         closed,   // by the peer
@@ -63,6 +68,10 @@ class datagram_channel final : public ssh::channel_end {
     // What a socket received; larger datagrams than the setting are cut.
     void send_received(const datagram_run&, std::string_view source) noexcept;
 
+    // Tells a peer that knows of it what became of a datagram of `source`. The channel may be gone
+    // after it.
+    void tell_unreachable(refusal why, std::string_view source) noexcept;
+
     const ssh::channel* channel() const noexcept { return _channel; }
     std::uint32_t waiting_bytes() const noexcept { return _backlog.bytes(); }
 
@@ -72,6 +81,7 @@ class datagram_channel final : public ssh::channel_end {
     void on_refused(ssh::open_failure_reason, std::string_view text) noexcept override;
     void on_data(bytes_span payload, const ring::buffer& holder) noexcept override;
     void on_eof() noexcept override;
+    void on_notice(std::string_view name, bytes_view rest) noexcept override;
     void on_closed(ssh::close_cause) noexcept override;
     void on_sendable() noexcept override;
 

@@ -129,8 +129,10 @@ void datagram_context::on_sent(ring::op& o, ring::completion c) noexcept {
         who.send_apart(op, c.result);
     } else if (c.result == -ECONNREFUSED || c.result == -EHOSTUNREACH || c.result == -ENETUNREACH) {
         ++counters.icmp_errors;
+        who._receiver.on_unreachable(-c.result);
     } else {
         ++counters.send_errors;
+        who._receiver.on_unreachable(-c.result);
     }
     self.give_back(&op);
     who.on_sent();

@@ -40,6 +40,7 @@ class datagram_exit::flow final : private datagram_receiver, private datagram_co
         _exit._bytes_received += run.bytes.size();
         if (_exit._channel.exists()) _exit._channel.send_received(run, source);
     }
+    void on_unreachable(int error) noexcept override { _exit.tell_unreachable(error, source); }
     void on_socket_gone() noexcept override {
         --_exit._context.sockets;
         --_exit._closing;
@@ -125,10 +126,11 @@ void datagram_exit::on_datagram(const datagram& d, const ring::buffer& holder) n
             if (!_lookup.pending() || !hold(d)) ++_context.counters.no_address;
             return;
         }
-        f = make(d.source);
+        int error = 0;
+        f = make(d.source, error);
         if (f == nullptr) {
             ++_context.counters.no_socket;
-            return;
+            return tell_unreachable(error, d.source);
         }
     }
     _recent = f;
@@ -137,7 +139,13 @@ void datagram_exit::on_datagram(const datagram& d, const ring::buffer& holder) n
     f->socket.send(nullptr, d.payload, holder);
 }
 
-datagram_exit::flow* datagram_exit::make(std::string_view source) noexcept {
+void datagram_exit::tell_unreachable(int error, std::string_view source) noexcept {
+    const refusal why = refusal_of(error);
+    if (why != refusal::silent && _channel.exists() && _notices.take(_context.now))
+        _channel.tell_unreachable(why, source);
+}
+
+datagram_exit::flow* datagram_exit::make(std::string_view source, int& error) noexcept {
     if (_flows.size() >= _context.settings.most_sources) {
         const auto oldest =
             std::min_element(_flows.begin(), _flows.end(),
@@ -149,8 +157,12 @@ datagram_exit::flow* datagram_exit::make(std::string_view source) noexcept {
     // Connecting a UDP socket only looks up a route: the first address that has one.
     for (const endpoint& to : _addresses) {
         const int fd = ::socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP);
-        if (fd < 0) continue;
+        if (fd < 0) {
+            error = errno;
+            continue;
+        }
         if (::connect(fd, to.address(), to.bytes()) != 0) {
+            error = errno;
             ::close(fd);
             continue;
         }

@@ -5,6 +5,9 @@
 // exits when a UDP channel is refused, and spins when it is closed. A name that does not resolve
 // costs the datagrams that come meanwhile, nothing else; it is asked for again.
 //
+// What a destination, or the way to it, refuses is told to a peer that knows of it (13.3), so many
+// a second.
+//
 // A source's socket is closed when nothing went either way for the deadline, or when it was silent
 // longest and room is needed. (Go counts answers alone; a program that only sends would get a new
 // port every 15 s.) It frees itself when the channel is gone and its sockets are closed.
@@ -20,6 +23,7 @@
 #include "core/relay/datagram_socket.hh"
 #include "core/relay/resolver.hh"
 #include "core/relay/target.hh"
+#include "tun/icmp.hh"
 
 namespace burin::relay {
 
@@ -65,7 +69,9 @@ class datagram_exit final : private datagram_owner, private datagram_context::mo
     void on_resolved(lookup&) noexcept;
     void on_sweep(ring::microseconds_t now) noexcept;
     flow* find(std::string_view source) noexcept;
-    flow* make(std::string_view source) noexcept;
+    // nullptr: `error` says why.
+    flow* make(std::string_view source, int& error) noexcept;
+    void tell_unreachable(int error, std::string_view source) noexcept;
     // Keeps a datagram until the name has resolved; false: there is no room.
     bool hold(const datagram&);
     std::deque<held> take_held() noexcept;
@@ -87,6 +93,8 @@ class datagram_exit final : private datagram_owner, private datagram_context::mo
     std::size_t _held_bytes = 0;
     std::vector<flow*> _flows;
     flow* _recent = nullptr;
+    // A destination that is asked 50 000 times a second is not told of as often.
+    tun::token_bucket _notices{100, 50};
     std::uint32_t _closing = 0;  // sockets that the ring has not given back
     std::uint64_t _bytes_sent = 0, _bytes_received = 0;
     bool _over = false, _buried = false, _told_unresolved = false;

@@ -81,7 +81,8 @@ void datagram_socket::on_received(ring::completion c) noexcept {
         ++_context.counters.out_of_buffers;
         _context.buffers.ran_out();
     } else if (c.result != -EAGAIN && c.result != -EINTR && c.result != -ECANCELED) {
-        ++_context.counters.icmp_errors;  // told once, and over
+        ++_context.counters.icmp_errors;  // the kernel tells it once
+        _receiver.on_unreachable(-c.result);
     }
 }
 
@@ -189,6 +190,7 @@ bool datagram_socket::append(send_op& op, const endpoint* to, bytes_view bytes,
 void datagram_socket::send_apart(const send_op& op, int error) noexcept {
     if (error == -ECONNREFUSED || error == -EHOSTUNREACH || error == -ENETUNREACH) {
         ++_context.counters.icmp_errors;
+        _receiver.on_unreachable(-error);
     } else {
         ++_context.counters.runs_refused;
         _runs = false;

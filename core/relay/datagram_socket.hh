@@ -8,7 +8,7 @@
 // for nothing: it is cut again before it leaves the host. A send that the kernel refuses to cut is
 // done one by one, and so are all of that socket from then on.
 //
-// An ICMP error of a destination is counted and changes nothing.
+// An ICMP error of a destination is counted and told, and changes nothing.
 #pragma once
 
 #include <netinet/in.h>
@@ -33,6 +33,8 @@ class datagram_receiver {
     virtual ~datagram_receiver() = default;
     // `from` is told by sockets that are not connected.
     virtual void on_received(const datagram_run&, const endpoint* from) noexcept = 0;
+    // The kernel's errno for a datagram that was sent, or for what an ICMP error said about one.
+    virtual void on_unreachable(int error) noexcept { (void)error; }
     // After close(): the descriptor is gone and nothing is pending. May be called before close()
     // returns.
     virtual void on_socket_gone() noexcept = 0;

@@ -96,16 +96,25 @@ class tun_datagrams::target final : private datagram_owner, public datagram_cont
   private:
     void on_channel_open() noexcept override {}
     void on_datagram(const datagram& d, const ring::buffer& holder) noexcept override {
-        if (_recent >= flows.size() || flows[_recent]->source != d.source) {
-            const auto at = std::find_if(flows.begin(), flows.end(),
-                                         [&](const flow* f) { return f->source == d.source; });
-            if (at == flows.end()) {
-                ++_owner._counters.unknown_source;
-                return;
-            }
-            _recent = static_cast<std::size_t>(at - flows.begin());
+        if (flow* f = find(d.source)) _owner.answer(*f, d.payload, holder);
+    }
+    void on_unreachable(refusal why, std::string_view source) noexcept override {
+        const flow* f = find(source);
+        if (f == nullptr) return;
+        ++_owner._counters.unreachable;
+        const auto packet = tun::quoted_packet::of_datagram(f->key);
+        _owner._icmp.tell(packet.cause(), icmp_error_of(why), 0, {}, _owner._context.now);
+    }
+    flow* find(std::string_view source) noexcept {
+        if (_recent < flows.size() && flows[_recent]->source == source) return flows[_recent];
+        const auto at = std::find_if(flows.begin(), flows.end(),
+                                     [&](const flow* f) { return f->source == source; });
+        if (at == flows.end()) {
+            ++_owner._counters.unknown_source;
+            return nullptr;
         }
-        _owner.answer(*flows[_recent], d.payload, holder);
+        _recent = static_cast<std::size_t>(at - flows.begin());
+        return flows[_recent];
     }
     void on_channel_gone(ending how, std::string_view why) noexcept override {
         if (how == ending::lost) {
@@ -124,13 +133,15 @@ class tun_datagrams::target final : private datagram_owner, public datagram_cont
 };
 
 tun_datagrams::tun_datagrams(context& c, datagram_context& d, tun_uplink& uplink, tun_homes& homes,
-                             tun_writer& writer, tun_blocks& blocks, const tun_datagram_settings& s)
+                             tun_writer& writer, tun_blocks& blocks, tun_icmp& icmp,
+                             const tun_datagram_settings& s)
     : _context(c),
       _datagrams(d),
       _uplink(uplink),
       _homes(homes),
       _writer(writer),
       _blocks(blocks),
+      _icmp(icmp),
       _settings(s),
       _table(random_key(), s.most_flows),
       _target_table(random_key(), s.most_targets),
@@ -395,9 +406,10 @@ void tun_datagrams::report(std::string& into, std::string_view name) const {
     const tun_datagram_counters& c = _counters;
     into += fmt::format(
         "{}: udp: flows={} targets={} opened={} replaced={} crowded-out={} datagrams-in={} "
-        "superframes-in={} datagrams-out={} superframes-out={} refused={}\n",
+        "superframes-in={} datagrams-out={} superframes-out={} refused={} unreachable={}\n",
         name, _table.size(), _target_count, c.flows, c.flows_replaced, c.flows_crowded_out,
-        c.datagrams_in, c.superframes_in, c.datagrams_out, c.superframes_out, c.channels_refused);
+        c.datagrams_in, c.superframes_in, c.datagrams_out, c.superframes_out, c.channels_refused,
+        c.unreachable);
     into += fmt::format(
         "{}: udp dropped: no-session={} no-channel={} too-many-flows={} too-many-targets={} "
         "unknown-source={} no-room={}\n",

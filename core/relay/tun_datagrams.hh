@@ -7,6 +7,8 @@
 //   no credit waits in bounded memory, the oldest dropped first (datagram_channel.hh).
 //   channel -> host: an answer goes to the flow that its Src names, as a frame; answers of one flow
 //   and one size that come in one turn leave as one superframe.
+//   What the far end says became of a datagram (docs/wire.md section 13.3) is told to its host by
+//   ICMP.
 //
 // A flow is a host's port and a target. A host may have so many, and takes the place of its own
 // oldest flow when it wants more; all hosts together may have so many flows and targets, and when
@@ -30,6 +32,7 @@
 #include "core/relay/dns_steering.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_homes.hh"
+#include "core/relay/tun_icmp.hh"
 #include "core/relay/tun_writer.hh"
 #include "tun/flow_table.hh"
 #include "tun/frame.hh"
@@ -59,6 +62,7 @@ struct tun_datagram_counters {
     std::uint64_t superframes_in = 0, superframes_out = 0;
     std::uint64_t flows = 0, targets = 0;  // ever
     std::uint64_t channels_refused = 0;    // or closed by the peer
+    std::uint64_t unreachable = 0;         // flows of which the far end said so
     std::uint64_t flows_replaced = 0;      // a host's oldest, for its newest
     std::uint64_t flows_crowded_out = 0;   // silent ones, for anybody's newest
     // Dropped, by reason.
@@ -73,7 +77,7 @@ struct tun_datagram_counters {
 class tun_datagrams {
   public:
     tun_datagrams(context&, datagram_context&, tun_uplink&, tun_homes&, tun_writer&, tun_blocks&,
-                  const tun_datagram_settings&);
+                  tun_icmp&, const tun_datagram_settings&);
     ~tun_datagrams();
     tun_datagrams(const tun_datagrams&) = delete;
     tun_datagrams& operator=(const tun_datagrams&) = delete;
@@ -167,6 +171,7 @@ class tun_datagrams {
     tun_homes& _homes;
     tun_writer& _writer;
     tun_blocks& _blocks;
+    tun_icmp& _icmp;
     tun_datagram_settings _settings;
     tun::flow_table _table;         // flow -> index into _flows
     tun::flow_table _target_table;  // destination -> index into _targets, the newest of a chain

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/relay/refusal.hh"
 #include "core/relay/tun_queue.hh"
 
 namespace burin::relay {
@@ -86,9 +87,13 @@ void tun_flow::on_confirmed() noexcept {
 void tun_flow::on_refused(ssh::open_failure_reason reason, std::string_view text) noexcept {
     _channel = nullptr;
     _queue.uplink().on_flow_refused(*this, ssh::rejection_text(reason, text));
-    // For want of room at the far end, which passes: the host is left to try again.
-    if (reason == ssh::open_failure_reason::shortage) return give_way();
-    reset();
+    const refusal why = refusal_of(reason, text);
+    if (why == refusal::refused) return reset();
+    if (why != refusal::silent) {
+        const auto syn = tun::quoted_packet::of_syn(_tcp.key(), _tcp.host_first());
+        _queue.icmp().tell(syn.cause(), icmp_error_of(why), 0, {}, _queue.time());
+    }
+    give_way();
 }
 
 void tun_flow::on_data(bytes_span payload, const ring::buffer& holder) noexcept {

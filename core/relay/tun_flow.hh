@@ -8,7 +8,9 @@
 //   also when the peer gets its credit back: a slow host closes its window, and the far end stops
 //   reading.
 //
-// SYN-ACK follows the channel's confirmation, RST its refusal. The end of a stream tells the truth
+// SYN-ACK follows the channel's confirmation. A refusal is told as the network between would have
+// told it (refusal.hh): RST, an ICMP error about the SYN, or silence where the far end heard
+// nothing either. The end of a stream tells the truth
 // (docs/wire.md section 8.6): FIN only for EOF, and EOF only for FIN; a lost session, CLOSE without
 // EOF and a host that gave up become resets.
 //

@@ -66,7 +66,7 @@ tun_queue::tun_queue(context& c, ring::budget& budget, tun_uplink& uplink,
       _half_open(random_key(), settings.half_open) {
     if (c.datagrams != nullptr)
         _datagrams = std::make_unique<tun_datagrams>(
-            c, *c.datagrams, _uplink, _homes, _writer, _blocks,
+            c, *c.datagrams, _uplink, _homes, _writer, _blocks, _icmp,
             tun_datagram_settings{.mtu_bytes = settings.mtu_bytes,
                                   .superframes = settings.udp_superframes,
                                   .most_targets = std::max(1u, settings.most_flows / 4),

@@ -116,6 +116,11 @@ class channel_end {
     // turn).
     virtual void on_data(bytes_span payload, const ring::buffer& holder) noexcept = 0;
     virtual void on_eof() noexcept = 0;
+    // A request about the channel to which no reply is wanted. What the end does not know it
+    // ignores (RFC 4254 section 5.4).
+    virtual void on_notice(std::string_view name, bytes_view rest) noexcept {
+        (void)name, (void)rest;
+    }
     // The channel is gone.
     virtual void on_closed(close_cause) noexcept = 0;
     // The queue ran empty, or credit came after it was used up: more may be sent. Called in the

@@ -294,12 +294,15 @@ void connection::on_close(bytes_view payload) noexcept {
 void connection::on_channel_request(bytes_view payload) noexcept {
     channel_request request;
     if (!parse(payload, request)) return violation("malformed channel request");
-    if (!request.want_reply) return;
     // The one message that may name a channel already gone (docs/wire.md section 8.6).
     std::uint32_t id = request.recipient;
     if (id >= _table.size() || _table[id] == nullptr) return;
     channel* c = _table[id];
     if (c->state != channel_state::open) return;
+    if (!request.want_reply) {
+        if (c->end != nullptr) c->end->on_notice(request.name, request.rest);
+        return;
+    }
     _scratch.clear();
     build_channel_failure(_scratch, c->remote);
     queue();
@@ -529,6 +532,13 @@ void connection::reply(bool success, bytes_view payload) noexcept {
 void connection::request(std::string_view name, bytes_view rest) noexcept {
     _scratch.clear();
     build(_scratch, global_request{name, true, rest});
+    queue();
+}
+
+void connection::notify(channel& c, std::string_view name, bytes_view rest) noexcept {
+    if (c.state != channel_state::open) return;
+    _scratch.clear();
+    build(_scratch, channel_request{c.remote, name, false, rest});
     queue();
 }
 

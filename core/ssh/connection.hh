@@ -104,6 +104,9 @@ class connection {
     void reply(bool success, bytes_view payload) noexcept;
     // want_reply is set; replies arrive in order at on_request_reply.
     void request(std::string_view name, bytes_view rest) noexcept;
+    // A request about an open channel, to which no reply is wanted. The session may be over with
+    // it.
+    void notify(channel&, std::string_view name, bytes_view rest) noexcept;
     // What a cancel-open request says (docs/wire.md section 8.9): the peer takes an open back. The
     // end that was to answer it is told on_closed(cut_off).
     void take_back(bytes_view rest) noexcept;
@@ -137,6 +140,9 @@ class connection {
     // Both ends know cancel-open.
     bool takes_opens_back() const noexcept { return _takes_opens_back; }
     void set_takes_opens_back() noexcept { _takes_opens_back = true; }
+    // Both ends know `unreachable`.
+    bool tells_unreachable() const noexcept { return _tells_unreachable; }
+    void set_tells_unreachable() noexcept { _tells_unreachable = true; }
 
   private:
     channel* make(channel_state) noexcept;
@@ -190,6 +196,7 @@ class connection {
     std::uint64_t _queued_bytes = 0;
     bool _peer_sends_eof = false;
     bool _takes_opens_back = false;
+    bool _tells_unreachable = false;
     bool _failed = false;
     byte_vector _scratch;
     byte_vector _shared;  // small pieces of one packet

@@ -97,6 +97,66 @@ TEST_CASE("udp exit: a destination that is not there harms nobody") {
     CHECK(b.datagrams.sockets == 1);
 }
 
+TEST_CASE("udp exit: what a destination refuses is told, to a peer that knows of it") {
+    for (const bool knows : {false, true}) {
+        CAPTURE(knows);
+        datagram_bench b;
+        if (knows) b.exit->layer->set_tells_unreachable();
+        const std::uint16_t port = dead_port();
+        hand_entry e(*b.entry->layer, port);
+        b.until([&] { return e.record.confirmed == 1; });
+        for (int i = 0; i < 200; ++i) {
+            e.say("10.5.0.2:5000", "anybody?");
+            b.turn();
+        }
+        b.go_quiet();
+        CHECK(b.datagrams.counters.icmp_errors > 0);
+        if (!knows) {
+            CHECK(e.record.notices.empty());
+            continue;
+        }
+        REQUIRE(!e.record.notices.empty());
+        // docs/wire.md section 13.3: refused, and whom it concerns.
+        const byte_vector want = [] {
+            byte_vector out;
+            wire::writer(out).byte(1).string("10.5.0.2:5000");
+            return out;
+        }();
+        for (const auto& [name, rest] : e.record.notices) {
+            CHECK(name == "unreachable@burin");
+            CHECK(rest == want);
+        }
+        const std::size_t told = e.record.notices.size();
+        CHECK(told <= b.datagrams.counters.icmp_errors);
+        // A second's worth, once more.
+        b.pass(10 * ring::second);
+        e.say("10.5.0.2:5001", "anybody?");
+        b.until([&] {
+            return e.record.notices.size() > told && e.record.notices.back().second != want;
+        });
+        CHECK(e.record.closes == 0);
+    }
+}
+
+TEST_CASE("udp exit: notices are so many a second") {
+    datagram_bench b;
+    b.exit->layer->set_tells_unreachable();
+    const std::uint16_t port = dead_port();
+    hand_entry e(*b.entry->layer, port);
+    b.until([&] { return e.record.confirmed == 1; });
+    // The kernel tells a socket of one error, so each is another source's; the clock is real.
+    const ring::microseconds_t begun = b.main.now();
+    for (int i = 0; i < 90; ++i) {
+        e.say("source " + std::to_string(i), "anybody?");
+        b.turn(0);
+    }
+    b.until([&] { return b.datagrams.counters.icmp_errors >= 90; });
+    b.go_quiet();
+    const auto most = 50 + (b.main.now() - begun) / (10 * ring::millisecond) + 1;
+    CHECK(e.record.notices.size() >= std::min<std::size_t>(50, 90));
+    CHECK(e.record.notices.size() <= std::max<std::size_t>(most, 50));
+}
+
 TEST_CASE("udp exit: a run towards a destination that is not there costs nobody else anything") {
     datagram_bench b;
     std::optional<udp_program> target(std::in_place);

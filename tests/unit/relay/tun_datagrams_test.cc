@@ -111,6 +111,10 @@ struct tun_udp_bench : datagram_bench, tun_uplink {
             auto one = std::make_unique<seen>();
             one->bytes.assign(space.begin(), space.begin() + got);
             const tun::frame_kind kind = tun::parse_frame(one->bytes, one->frame);
+            if (kind == tun::frame_kind::icmp) {
+                errors.push_back(std::move(one));
+                continue;
+            }
             CHECK((kind == tun::frame_kind::udp || kind == tun::frame_kind::fragment));
             all.push_back(std::move(one));
         }
@@ -170,6 +174,7 @@ struct tun_udp_bench : datagram_bench, tun_uplink {
     std::vector<std::string> told;
     std::unique_ptr<tun_queue> queue;
     std::vector<std::unique_ptr<far_channel>> far;
+    std::vector<std::unique_ptr<seen>> errors;  // ICMP that listen() met
     std::vector<std::string> refused;
     unsigned stopped = 0;
 
@@ -463,6 +468,57 @@ TEST_CASE("tun udp: without a session datagrams are dropped, and nothing is reme
     b.live = true;
     b.ask(5000, 9, "found");
     CHECK(b.channel(0, 1).records[0].second == "found");
+}
+
+TEST_CASE("tun udp: what the far end could not deliver is told to its host, and to no other") {
+    for (const hand::ends& e : {hand::lan4, hand::lan6}) {
+        const bool v6 = e.v6();
+        CAPTURE(v6);
+        tun_udp_bench b;
+        b.ask(5000, 53, "anybody?", e);
+        far_channel& f = b.channel(0, 1);
+        const std::string source = f.records[0].first;
+        auto tell = [&](std::uint8_t kind, std::string_view whom, std::string_view name) {
+            byte_vector rest;
+            wire::writer(rest).byte(kind).string(whom);
+            f.layer.notify(*f.at, name, rest);
+        };
+        auto told = [&](std::size_t count) {
+            b.go_quiet();
+            CHECK(b.listen().empty());
+            REQUIRE(b.errors.size() == count);
+        };
+        // Only a peer that named the feature says anything with it.
+        tell(1, source, "unreachable@burin");
+        told(0);
+        b.entry->layer->set_tells_unreachable();
+        tell(0, source, "unreachable@burin");
+        tell(5, source, "unreachable@burin");
+        tell(1, "10.5.0.9:5000", "unreachable@burin");
+        tell(1, source, "reachable@burin");
+        f.layer.notify(*f.at, "unreachable@burin", as_bytes("\1\2"));
+        told(0);
+        const int codes[] = {v6 ? 4 : 3, v6 ? 3 : 1, 0, v6 ? 1 : 13};
+        for (std::size_t kind = 1; kind <= 4; ++kind) {
+            tell(static_cast<std::uint8_t>(kind), source, "unreachable@burin");
+            told(kind);
+            const tun::parsed_frame& error = b.errors.back()->frame;
+            const bytes_view icmp = error.payload;
+            CHECK(tun::load_u8(icmp.data()) == (v6 ? 1 : 3));
+            CHECK(tun::load_u8(icmp.data() + 1) == codes[kind - 1]);
+            const bytes_view quote = icmp.subspan(8);
+            const std::size_t ip = v6 ? 40 : 20;
+            REQUIRE(quote.size() == ip + 8);
+            CHECK(tun::load_u8(quote.data() + (v6 ? 6 : 9)) == 17);
+            CHECK(tun::load_u16(quote.data() + ip) == 5000);
+            CHECK(tun::load_u16(quote.data() + ip + 2) == 53);
+            CHECK(tun::load_u16(quote.data() + ip + 4) == 8);
+        }
+        CHECK(b.counter("unreachable") == 4);
+        // The flow goes on.
+        f.say(source, "here I am");
+        CHECK(b.hear()->text() == "here I am");
+    }
 }
 
 TEST_CASE("tun udp: a far end that gives no credit costs the oldest datagrams, and no slot") {

@@ -67,6 +67,71 @@ TEST_CASE("a refused channel resets the host's attempt") {
     CHECK(b.closed == 0);
 }
 
+TEST_CASE("a refusal is told as the network would have told it") {
+    using reason = ssh::open_failure_reason;
+    struct refusal {
+        reason why;
+        const char* text;
+        int v4, v6;  // ICMP's code; -1: a reset, -2: nothing
+    };
+    constexpr int reset = -1, silence = -2;
+    const refusal refusals[] = {
+        {reason::connect_failed, "dial tcp 10.77.0.1:80: connect: connection refused", reset,
+         reset},
+        {reason::connect_failed, "dial tcp 10.77.0.1:80: connect: no route to host", 1, 3},
+        {reason::connect_failed, "dial tcp [::1]:80: connect: network is unreachable", 0, 0},
+        {reason::connect_failed, "dial tcp 10.77.0.1:80: connect: permission denied", 13, 1},
+        {reason::connect_failed, "dial tcp 10.77.0.1:80: i/o timeout", silence, silence},
+        {reason::connect_failed, "dial tcp 1.2.3.4:80: socket: too many open files", silence,
+         silence},
+        {reason::connect_failed, "i/o timeout is what nobody said", reset, reset},
+        {reason::prohibited, "access denied", 13, 1},
+        {reason::shortage, "connection refused", silence, silence},
+    };
+    for (const bool v6 : {false, true}) {
+        for (const refusal& r : refusals) {
+            CAPTURE(v6, r.text);
+            tun_bench b;
+            b.exit->take = [&](ssh::channel& c, const ssh::channel_open&) {
+                b.exit->layer->refuse(c, r.why, r.text);
+                return true;
+            };
+            tun_host& h = b.host(4000, 80, v6);
+            h.syn();
+            b.go_until([&] { return b.refused.size() == 1; });
+            b.go_quiet();
+            const int code = v6 ? r.v6 : r.v4;
+            CHECK(h.reset == (code == reset));
+            CHECK_FALSE(h.answered);
+            REQUIRE(b.messages.size() == (code >= 0 ? 1 : 0));
+            if (code >= 0) {
+                // Behind its own headers, those of the SYN as the host sent it.
+                const std::size_t ip = v6 ? 40 : 20;
+                const bytes_view icmp = bytes_view(b.messages[0]).subspan(ip);
+                CHECK(tun::load_u8(icmp.data()) == (v6 ? 1 : 3));
+                CHECK(tun::load_u8(icmp.data() + 1) == code);
+                const bytes_view quote = icmp.subspan(8);
+                REQUIRE(quote.size() == ip + 20);
+                const std::size_t source = v6 ? 8 : 12, length = v6 ? 16 : 4;
+                CHECK(std::equal(quote.begin() + source, quote.begin() + source + length,
+                                 b.messages[0].begin() + source + length));
+                CHECK(std::equal(quote.begin() + source + length,
+                                 quote.begin() + source + 2 * length,
+                                 b.messages[0].begin() + source));
+                CHECK(tun::load_u8(quote.data() + (v6 ? 6 : 9)) == 6);
+                const bytes_view tcp = quote.subspan(ip);
+                CHECK(tun::load_u16(tcp.data()) == 4000);
+                CHECK(tun::load_u16(tcp.data() + 2) == 80);
+                CHECK(load_u32(tcp.data() + 4) == h.seq - 1);
+                CHECK(tun::load_u8(tcp.data() + 13) == tun::tcp_syn);
+            }
+            b.exit->take = nullptr;
+            b.check_nothing_left();
+            CHECK(b.closed == 0);
+        }
+    }
+}
+
 TEST_CASE("without a session a SYN is held, and refused when its time is up") {
     tun_bench b({.hold_time = 200 * ring::millisecond});
     b.live = false;

@@ -35,6 +35,9 @@ struct flow_record : channel_end {
         ++eofs;
         if (when_eof) when_eof();
     }
+    void on_notice(std::string_view name, bytes_view rest) noexcept override {
+        notices.emplace_back(name, byte_vector(rest.begin(), rest.end()));
+    }
     void on_closed(close_cause why) noexcept override {
         ++closes;
         cause = why;
@@ -56,6 +59,7 @@ struct flow_record : channel_end {
     connection* layer = nullptr;
     channel* at = nullptr;
     bool takes = true, keep = true;
+    std::vector<std::pair<std::string, byte_vector>> notices;
     bool under_way = false;  // what is held does not wait
     byte_vector data;
     std::uint64_t bytes = 0;
