@@ -133,7 +133,7 @@ TEST_CASE("a refusal is told as the network would have told it") {
 }
 
 TEST_CASE("without a session a SYN is held, and refused when its time is up") {
-    tun_bench b({.hold_time = 200 * ring::millisecond});
+    tun_bench b({.hold_time = 35 * ring::second});
     b.live = false;
     tun_host& kept = b.host(4000);
     kept.syn();
@@ -152,6 +152,8 @@ TEST_CASE("without a session a SYN is held, and refused when its time is up") {
         kept.rst();
     }
     SECTION("none comes") {
+        CHECK_FALSE(kept.reset);
+        b.pass(36 * ring::second);
         b.go_until([&] { return kept.reset; });
         REQUIRE(b.refused.size() == 1);
         CHECK(b.refused[0] == "no session in time");
