@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/ssh/transport_link.hh"
 #include "crypto/random.hh"
 
 namespace burin::engine {
@@ -217,6 +218,9 @@ void link::on_pending() noexcept {
     if (!_flushing) _worker.wake(*this);
 }
 void link::on_violation(std::string_view rule) noexcept {
+    // The peer's log names the rule as well.
+    _transport->disconnect(static_cast<std::uint32_t>(ssh::disconnect_reason::protocol_error),
+                           rule);
     end(rule);
 }
 
@@ -344,12 +348,12 @@ void link::close_message() noexcept {
 
 void link::seal_control() noexcept {
     while (_transport->control_pending()) {
-        // Small packets share a message; a packet that is larger than such a message gets one of
-        // its own.
+        // Small packets share a message, and the next one when it is full; a packet that is larger
+        // than such a message gets one of its own.
         std::size_t written = 0;
         std::size_t most = _arena_bytes;
         if (_framing == framing::websocket && !_superframes) most = go_message_bytes;
-        for (std::size_t wanted : {most, _arena_bytes}) {
+        for (std::size_t wanted : {most, most, _arena_bytes}) {
             if (wanted > most) close_message();
             std::size_t used = _message == 0 ? 0 : _sealed - _message;
             std::size_t ask = wanted > used && _message != 0 ? wanted - used : wanted;

@@ -192,19 +192,13 @@ ssh::login_answer server_session::on_login_failure(std::string_view user, std::s
 void server_session::on_config(const ssh::global_request& request) noexcept {
     log(true, "Verifying configuration");
     auto config = parse_config(as_text(request.rest));
-    if (!config) {
-        _connection->reply(false, as_bytes("server: invalid config"));
-        return;
-    }
+    if (!config) return refuse_config("server: invalid config");
     if (auto difference = version_difference(config->version, BURIN_VERSION); !difference.empty())
         log(false, difference);
     if (ends_streams_by_eof(config->version)) _connection->set_peer_sends_eof();
     for (const remote& r : config->remotes)
-        if (r.reverse) {
-            _connection->reply(false,
-                               as_bytes("server: Reverse port forwarding not enabled on server"));
-            return;
-        }
+        if (r.reverse)
+            return refuse_config("server: Reverse port forwarding not enabled on server");
     for (const remote& r : config->remotes) _remotes += (_remotes.empty() ? "" : ",") + r.text();
     _connection->reply(true, {});
     _configured = true;
@@ -216,6 +210,8 @@ void server_session::on_config(const ssh::global_request& request) noexcept {
 
 void server_session::on_global_request(const ssh::global_request& request) noexcept {
     if (!_configured) {
+        // As from Go's server: nothing is answered any more.
+        if (_refused) return;
         if (request.name != "config") {
             _connection->reply(false, as_bytes("server: expecting config request"));
             return end("expected a config request");
@@ -227,6 +223,14 @@ void server_session::on_global_request(const ssh::global_request& request) noexc
     // Replies are matched by order: a native client waits for one, Go's ignores what it did not
     // expect.
     if (request.want_reply) _connection->reply(false, {});
+}
+
+// The connection stays until the client has read why, and ends it (docs/wire.md section 7); it may
+// not ask again.
+void server_session::refuse_config(std::string_view why) noexcept {
+    _connection->reply(false, as_bytes(why));
+    _refused = true;
+    log(false, fmt::format("Failed to handshake ({}): {}", _peer.text(), why));
 }
 
 // ---- channels ----
@@ -338,6 +342,8 @@ void server_session::on_ended(std::string_view why) noexcept {
                                seconds, error));
     else if (clean)
         log(true, "Closed connection");
+    else if (_refused)
+        log(true, fmt::format("Closed connection: {}", why));
     else
         log(false, fmt::format("Failed to handshake ({}): {}", _peer.text(), why));
 }

@@ -77,6 +77,7 @@ class server_session final : public link, private relay::datagram_observer {
     void open_echo(ssh::channel&) noexcept;
     std::size_t on_http(bytes_view) noexcept;
     void on_config(const ssh::global_request&) noexcept;
+    void refuse_config(std::string_view why) noexcept;
     void leave_early() noexcept;
 
     // A channel of the peer whose destination is being dialled.
@@ -95,6 +96,7 @@ class server_session final : public link, private relay::datagram_observer {
     std::size_t _early_index = 0;  // in the worker's list
     bool _early = true;            // before login
     bool _configured = false;      // chisel: the config request was answered
+    bool _refused = false;         // the same, with a failure, which is logged
     bool _opened = false;          // logged as open
     bool _carries_echo = false;    // both ends name the feature
     ring::microseconds_t _started;

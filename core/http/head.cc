@@ -48,22 +48,65 @@ bool is_number(std::string_view text) noexcept {
            std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// RFC 9112 section 6: which heads announce a body, and which announce it twice.
-head_error check_framing(head& h) noexcept {
-    std::size_t lengths = h.count("Content-Length"), encodings = h.count("Transfer-Encoding");
-    if (lengths > 1 || encodings > 1 || (lengths > 0 && encodings > 0))
-        return head_error::malformed;
-    if (lengths == 1) {
-        std::string_view length = h.first("Content-Length");
-        if (!is_number(length) || length.size() > 18) return head_error::malformed;
-        h.has_body = length.find_first_not_of('0') != std::string_view::npos;
+// What the lines of a head say about its body (RFC 9112 section 6).
+struct framing {
+    std::size_t fields = 0, lengths = 0, encodings = 0;
+    std::string_view length, encoding;  // the last of each
+};
+
+// The rule that a field's line breaks, empty when none does (RFC 9112 section 5). Beast knows most
+// of them as well, but tells neither which, nor the same in every version.
+std::string_view check_fields(std::string_view text, framing& body) noexcept {
+    std::size_t at = text.find("\r\n") + 2;
+    while (at < text.size()) {
+        const std::size_t end = text.find("\r\n", at);
+        const std::string_view line = text.substr(at, end - at);
+        if (line.empty()) break;
+        at = end + 2;
+        const std::size_t colon = line.find(':');
+        if (colon == std::string_view::npos) return "a field without a colon";
+        const std::string_view name = line.substr(0, colon);
+        if (name.ends_with(' ') || name.ends_with('\t')) return "a blank before a field's colon";
+        if (!is_token(name)) return "a field name that is no token";
+        const std::string_view value = trimmed(line.substr(colon + 1));
+        if (std::any_of(value.begin(), value.end(), [](char c) {
+                return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+            }))
+            return "a control character in a field";
+        ++body.fields;
+        if (equal_without_case(name, "Content-Length")) {
+            ++body.lengths;
+            body.length = value;
+        } else if (equal_without_case(name, "Transfer-Encoding")) {
+            ++body.encodings;
+            body.encoding = value;
+        }
     }
-    if (encodings == 1) {
-        if (!equal_without_case(h.first("Transfer-Encoding"), "chunked"))
-            return head_error::unsupported_encoding;
+    return {};
+}
+
+// Which heads announce a body, and which announce it twice: a proxy in front may have taken the
+// other for true (RFC 9112 section 6.3).
+void check_framing(const framing& body, head& h) noexcept {
+    auto malformed = [&h](std::string_view rule) {
+        h.error = head_error::malformed;
+        h.rule = rule;
+    };
+    if (body.lengths > 1) return malformed("more than one Content-Length");
+    if (body.encodings > 1) return malformed("more than one Transfer-Encoding");
+    if (body.lengths > 0 && body.encodings > 0)
+        return malformed("Content-Length beside Transfer-Encoding");
+    if (body.lengths == 1) {
+        if (!is_number(body.length) || body.length.size() > 18)
+            return malformed("a Content-Length that is none");
+        h.has_body = body.length.find_first_not_of('0') != std::string_view::npos;
+    }
+    if (body.encodings == 1) {
         h.has_body = true;
+        if (equal_without_case(body.encoding, "chunked")) return;
+        h.error = head_error::unsupported_encoding;
+        h.rule = "a Transfer-Encoding other than chunked";
     }
-    return head_error::none;
 }
 
 // "HTTP/1.0" and "HTTP/1.1" are known; another well-formed version gets an answer of its own.
@@ -84,38 +127,53 @@ head_end find_head(bytes_view bytes, std::size_t& scanned) noexcept {
     // Starts two back: the two bytes before a newline tell what it is.
     std::size_t at = scanned > 2 ? scanned - 2 : 0;
     while ((at = text.find_first_of(std::string_view("\n\0", 2), at)) != std::string_view::npos) {
-        if (text[at] == '\0' || at == 0 || text[at - 1] != '\r') return {state::malformed};
+        if (text[at] == '\0') return {state::malformed, 0, "a NUL"};
+        if (at == 0 || text[at - 1] != '\r')
+            return {state::malformed, 0, "a line that ends in LF alone"};
         if (at >= 3 && text[at - 2] == '\n') return {state::found, at + 1};
         if (at + 1 < text.size() && (text[at + 1] == ' ' || text[at + 1] == '\t'))
-            return {state::malformed};  // a folded line (RFC 9112 section 5.2)
+            return {state::malformed, 0, "a folded line"};  // RFC 9112 section 5.2
         ++at;
     }
     scanned = text.size();
-    if (bytes.size() >= max_head_bytes) return {state::too_large};
+    if (bytes.size() >= max_head_bytes) return {state::too_large, 0, "a head above 16 KiB"};
     return {state::need_more};
 }
 
 head parse_head(bytes_view bytes, head_kind kind) {
     head h;
-    std::string_view text = as_text(bytes);
-    if (foreign_version(text, kind)) {
-        h.error = head_error::unsupported_version;
+    auto refused = [&h](head_error error, std::string_view rule) {
+        h.error = error;
+        h.rule = rule;
         return h;
-    }
+    };
+    std::string_view text = as_text(bytes);
+    if (foreign_version(text, kind))
+        return refused(head_error::unsupported_version, "neither HTTP/1.0 nor HTTP/1.1");
     // A CR is the first half of a line end and nothing else; a NUL has no place anywhere.
     for (std::size_t at = 0; (at = text.find('\r', at)) != std::string_view::npos; ++at)
-        if (at + 1 >= text.size() || text[at + 1] != '\n') h.error = head_error::malformed;
-    if (text.find('\0') != std::string_view::npos) h.error = head_error::malformed;
+        if (at + 1 >= text.size() || text[at + 1] != '\n')
+            return refused(head_error::malformed, "a CR that ends no line");
+    if (text.find('\0') != std::string_view::npos) return refused(head_error::malformed, "a NUL");
     if (text.find("\r\n ") != std::string_view::npos ||
         text.find("\r\n\t") != std::string_view::npos)
-        h.error = head_error::malformed;
+        return refused(head_error::malformed, "a folded line");
+    framing body;
+    if (const std::string_view rule = check_fields(text, body); !rule.empty())
+        return refused(head_error::malformed, rule);
+    if (body.fields > max_head_fields)
+        return refused(head_error::too_many_fields, "more than 128 fields");
+    check_framing(body, h);
+    // A response that is no 101 is refused whatever its body.
+    if (kind == head_kind::response && h.error == head_error::unsupported_encoding)
+        h.error = head_error::none;
     if (h.error != head_error::none) return h;
     bool parsed = kind == head_kind::request ? parse_by_beast<true>(bytes, h)
                                              : parse_by_beast<false>(bytes, h);
     if (!parsed)
-        h.error = head_error::malformed;
-    else if (kind == head_kind::request)
-        h.error = check_framing(h);
+        return refused(head_error::malformed, kind == head_kind::request
+                                                  ? "a request line that is none"
+                                                  : "a status line that is none");
     return h;
 }
 

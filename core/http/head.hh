@@ -16,16 +16,21 @@ namespace burin::http {
 enum class head_error : std::uint8_t {
     none,
     malformed,            // not HTTP, or a shape that two parsers could read differently
+    too_many_fields,      // more than max_head_fields
     unsupported_version,  // neither 1.0 nor 1.1
     unsupported_encoding  // a Transfer-Encoding other than chunked
 };
 
+// Proxies on the way add a few; each costs memory while the head is taken apart.
+inline constexpr std::size_t max_head_fields = 128;
+
 struct head {
     head_error error = head_error::none;
-    std::string method;    // of a request
-    std::string target;    // of a request
-    unsigned status = 0;   // of a response
-    unsigned version = 0;  // 10 or 11
+    std::string_view rule;  // what is wrong, for a log: static text, empty without an error
+    std::string method;     // of a request
+    std::string target;     // of a request
+    unsigned status = 0;    // of a response
+    unsigned version = 0;   // 10 or 11
     std::vector<std::pair<std::string, std::string>> fields;
     bool has_body = false;
 
@@ -40,7 +45,8 @@ enum class head_kind : std::uint8_t { request, response };
 
 struct head_end {
     enum class state : std::uint8_t { need_more, found, too_large, malformed } what;
-    std::size_t bytes = 0;  // of the head with its empty line, when found
+    std::size_t bytes = 0;       // of the head with its empty line, when found
+    std::string_view rule = {};  // malformed, too_large: what is wrong, static text
 };
 // `scanned` starts at 0 and is kept between calls with ever more bytes of the same head.
 head_end find_head(bytes_view bytes, std::size_t& scanned) noexcept;

@@ -81,7 +81,8 @@ struct server_decision {
 
 // Reads requests one after another and decides as docs/wire.md section 2.2 says. What could be
 // taken apart differently by a proxy in front (bare LF, folded lines, two lengths, length and
-// encoding together) is refused with 400; a request with a body is answered and closed.
+// encoding together) is refused with 400; a request with a body is answered and closed. Whatever is
+// refused is named in `log` (docs/violations.md).
 class upgrade_server {
   public:
     // `version` is the body of /version.
@@ -144,11 +145,11 @@ upgrade_request build_request(const server_url&, const header_list&, bytes_view 
 struct client_answer {
     enum class kind : std::uint8_t { need_more, refused, tunnel } what = kind::need_more;
     std::string error;         // for refused
-    std::size_t consumed = 0;  // bytes of the head; what follows is WebSocket already
+    std::size_t consumed = 0;  // bytes of the heads; what follows is WebSocket already
     feature_set peer_features;
     bool peer_is_burin = false;
 };
-// `bytes` is all that came so far.
+// `bytes` is all that came so far; other 1xx responses in front are passed over.
 client_answer parse_answer(bytes_view bytes, std::string_view key);
 
 // Sec-WebSocket-Accept for a key (RFC 6455 section 4.2.2).

@@ -12,6 +12,8 @@ namespace burin::http {
 
 namespace {
 
+constexpr std::string_view sub_protocol = "chisel-v3";
+
 // As Go's textproto does: the first letter and each one behind a hyphen upper, the others lower; a
 // name that is not a token stays as it is.
 std::string canonical(std::string_view name) {
@@ -78,7 +80,7 @@ upgrade_request build_request(const server_url& url, const header_list& headers,
         {std::string(features_header), ours.text()},
         {"Connection", "Upgrade"},
         {"Sec-WebSocket-Key", out.key},
-        {"Sec-WebSocket-Protocol", "chisel-v3"},
+        {"Sec-WebSocket-Protocol", std::string(sub_protocol)},
         {"Sec-WebSocket-Version", "13"},
         {"Upgrade", "websocket"},
     };
@@ -110,33 +112,60 @@ upgrade_request build_request(const server_url& url, const header_list& headers,
 
 client_answer parse_answer(bytes_view bytes, std::string_view key) {
     client_answer a;
-    auto refused = [&a](std::string error) {
+    auto refused = [&a](std::string_view why) {
         a.what = client_answer::kind::refused;
-        a.error = std::move(error);
+        a.error = fmt::format("websocket: bad handshake ({})", why);
         return a;
     };
-    std::size_t scanned = 0;
-    head_end end = find_head(bytes, scanned);
-    switch (end.what) {
-        case head_end::state::need_more: return a;
-        case head_end::state::too_large:
-            return refused("websocket: bad handshake (response head above 16 KiB)");
-        case head_end::state::malformed:
-            return refused("websocket: bad handshake (malformed HTTP response)");
-        case head_end::state::found: break;
-    }
-    head response = parse_head(bytes.first(end.bytes), head_kind::response);
-    if (response.error != head_error::none)
-        return refused("websocket: bad handshake (malformed HTTP response)");
+    constexpr std::string_view too_large = "response head above 16 KiB";
+    head response;
+    // Other 1xx come before the answer, and mean nothing to who did not ask (RFC 9110 section
+    // 15.2); with them it is no longer than without.
+    do {
+        const bytes_view left = bytes.subspan(a.consumed);
+        std::size_t scanned = 0;
+        head_end end = find_head(left, scanned);
+        switch (end.what) {
+            case head_end::state::need_more:
+                if (bytes.size() >= max_head_bytes) return refused(too_large);
+                a.consumed = 0;
+                return a;
+            case head_end::state::too_large: return refused(too_large);
+            case head_end::state::malformed:
+                return refused(fmt::format("malformed HTTP response: {}", end.rule));
+            case head_end::state::found: break;
+        }
+        response = parse_head(left.first(end.bytes), head_kind::response);
+        if (response.error != head_error::none)
+            return refused(fmt::format("malformed HTTP response: {}", response.rule));
+        a.consumed += end.bytes;
+        if (a.consumed > max_head_bytes) return refused(too_large);
+    } while (response.status >= 100 && response.status < 200 && response.status != 101);
     // The status is no more than Go tells with its debug switch, and what a person needs first.
-    if (response.status != 101)
-        return refused("websocket: bad handshake (status " + std::to_string(response.status) + ")");
-    if (!response.has_token("Upgrade", "websocket") ||
-        !response.has_token("Connection", "upgrade") ||
+    if (response.status != 101) {
+        const std::string_view to = response.first("Location");
+        if (response.status / 100 == 3 && !to.empty())
+            return refused(fmt::format("status {}, which sends us to {}: not followed",
+                                       response.status, loggable(to)));
+        return refused(fmt::format("status {}", response.status));
+    }
+    if (!response.has_token("Upgrade", "websocket")) return refused("no 'websocket' in Upgrade");
+    if (!response.has_token("Connection", "upgrade")) return refused("no 'upgrade' in Connection");
+    if (response.count("Sec-WebSocket-Accept") != 1 ||
         response.first("Sec-WebSocket-Accept") != accept_value(key))
-        return refused("websocket: bad handshake");
+        return refused("wrong Sec-WebSocket-Accept");
+    // RFC 6455 section 4.1: what we did not ask for. Go's servers name neither.
+    if (response.count("Sec-WebSocket-Extensions") > 0)
+        return refused(fmt::format("an extension that was not asked for: {}",
+                                   loggable(response.first("Sec-WebSocket-Extensions"))));
+    if (response.count("Sec-WebSocket-Protocol") > 0 &&
+        response.first("Sec-WebSocket-Protocol") != sub_protocol)
+        return refused(fmt::format("protocol '{}' instead of '{}'",
+                                   loggable(response.first("Sec-WebSocket-Protocol")),
+                                   sub_protocol));
+    // What follows a 101 is the tunnel (RFC 9112 section 6.3); who announces a body sees another.
+    if (response.has_body) return refused("a 101 with a body");
     a.what = client_answer::kind::tunnel;
-    a.consumed = end.bytes;
     a.peer_is_burin = response.count(features_header) > 0;
     a.peer_features = feature_set::parse(response.first(features_header));
     return a;

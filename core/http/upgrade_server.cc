@@ -1,5 +1,6 @@
 // The server's half of the upgrade. Bodies, header order and status lines are those of Go's
 // net/http and gorilla/websocket (docs/wire.md section 2.2).
+#include <algorithm>
 #include <ctime>
 #include <optional>
 
@@ -34,18 +35,21 @@ std::string http_date(std::time_t now) {
            two(t.tm_sec) + " GMT";
 }
 
-// What Go's server says before any handler runs, and closes.
-decision refuse(std::string_view status, std::string_view body, std::size_t consumed) {
+// What Go's server says before any handler runs, and closes. `rule` is what the request breaks.
+decision refuse(std::string_view status, std::string_view body, std::size_t consumed,
+                std::string_view rule) {
     decision d;
     d.what = decision::kind::respond;
     d.response = "HTTP/1.1 " + std::string(status) + "\r\n" + std::string(plain_text) +
                  "Connection: close\r\n\r\n" + std::string(body);
+    d.log =
+        "refused an HTTP request (" + std::string(status.substr(0, 3)) + "): " + std::string(rule);
     d.consumed = consumed;
     d.close = true;
     return d;
 }
-decision refuse(std::string_view status, std::size_t consumed) {
-    return refuse(status, status, consumed);
+decision refuse(std::string_view status, std::size_t consumed, std::string_view rule) {
+    return refuse(status, status, consumed, rule);
 }
 
 struct answer {
@@ -117,6 +121,35 @@ bool valid_key(std::string_view key) {
     return bytes && bytes->size() == 16;
 }
 
+// The octets of a host and port (RFC 3986 section 3.2.2). Who is asked for does not matter here,
+// but what a Host field may not hold is no request (RFC 9112 section 3.2).
+bool valid_host(std::string_view host) noexcept {
+    constexpr std::string_view marks = "-._~%!$&'()*+,;=:[]";
+    return std::all_of(host.begin(), host.end(), [&](char c) {
+        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+               marks.find(c) != std::string_view::npos;
+    });
+}
+
+constexpr std::string_view not_by_get = "not by GET";
+
+// What RFC 6455 section 4.2.1 wants of the request, in Go's order; empty: nothing is wrong.
+// `behind` bytes came with it.
+std::string_view broken_upgrade(const head& request, std::size_t behind) {
+    if (!request.has_token("Connection", "upgrade")) return "no 'upgrade' in Connection";
+    if (request.method != "GET") return not_by_get;
+    if (request.version < 11) return "by HTTP/1.0";
+    if (!request.has_token("Sec-WebSocket-Version", "13")) return "Sec-WebSocket-Version is not 13";
+    if (request.count("Sec-WebSocket-Key") != 1) return "not one Sec-WebSocket-Key";
+    if (!valid_key(request.first("Sec-WebSocket-Key")))
+        return "Sec-WebSocket-Key is not base64 of 16 bytes";
+    if (request.has_body) return "with a body";
+    // Section 4.1: a client waits for the 101. What a proxy sent behind a request that it did not
+    // take for an upgrade must not become frames.
+    if (behind > 0) return "with bytes behind it, before the 101";
+    return {};
+}
+
 }  // namespace
 
 std::string accept_value(std::string_view key) {
@@ -129,32 +162,39 @@ server_decision upgrade_server::feed(bytes_view bytes, std::time_t now) {
     if (!bytes.empty() && _scanned == 0) {
         protocol p = detect(bytes.first(1));
         if (p == protocol::unknown || p == protocol::tls)
-            return refuse("400 Bad Request", bytes.size());
+            return refuse("400 Bad Request", bytes.size(), "neither HTTP nor SSH");
     }
     head_end end = find_head(bytes, _scanned);
     switch (end.what) {
         case head_end::state::need_more: return d;
         case head_end::state::too_large:
-            return refuse("431 Request Header Fields Too Large", bytes.size());
-        case head_end::state::malformed: return refuse("400 Bad Request", bytes.size());
+            return refuse("431 Request Header Fields Too Large", bytes.size(), end.rule);
+        case head_end::state::malformed: return refuse("400 Bad Request", bytes.size(), end.rule);
         case head_end::state::found: break;
     }
     _scanned = 0;
     head request = parse_head(bytes.first(end.bytes), head_kind::request);
     switch (request.error) {
         case head_error::none: break;
-        case head_error::malformed: return refuse("400 Bad Request", bytes.size());
+        case head_error::malformed: return refuse("400 Bad Request", bytes.size(), request.rule);
+        case head_error::too_many_fields:
+            return refuse("431 Request Header Fields Too Large", bytes.size(), request.rule);
         case head_error::unsupported_version:
             return refuse("505 HTTP Version Not Supported: unsupported protocol version",
-                          bytes.size());
+                          bytes.size(), request.rule);
         case head_error::unsupported_encoding:
-            return refuse("501 Not Implemented", "Unsupported transfer encoding", bytes.size());
+            return refuse("501 Not Implemented", "Unsupported transfer encoding", bytes.size(),
+                          request.rule);
     }
     std::size_t hosts = request.count("Host");
     if (hosts == 0 && request.version >= 11)
-        return refuse("400 Bad Request: missing required Host header", bytes.size());
+        return refuse("400 Bad Request: missing required Host header", bytes.size(), "no Host");
+    if (hosts > 1) return refuse("400 Bad Request", bytes.size(), "more than one Host");
+    if (!valid_host(request.first("Host")))
+        return refuse("400 Bad Request: malformed Host header", bytes.size(),
+                      "a Host that is none");
     std::optional<std::string> path = path_of(request.target);
-    if (hosts > 1 || !path) return refuse("400 Bad Request", bytes.size());
+    if (!path) return refuse("400 Bad Request", bytes.size(), "a target that is none");
 
     d.consumed = end.bytes;
     std::string_view wanted = request.first("Sec-WebSocket-Protocol");
@@ -162,26 +202,25 @@ server_decision upgrade_server::feed(bytes_view bytes, std::time_t now) {
     if (upgrade && wanted == sub_protocol) {
         constexpr answer bad{"400 Bad Request", "Bad Request\n", true};
         constexpr answer bad_method{"405 Method Not Allowed", "Method Not Allowed\n", true};
-        if (!request.has_token("Connection", "upgrade")) {
-            respond(d, request, bad, now);
-        } else if (request.method != "GET") {
-            respond(d, request, bad_method, now);
-        } else if (!request.has_token("Sec-WebSocket-Version", "13") ||
-                   !valid_key(request.first("Sec-WebSocket-Key")) || request.has_body) {
-            respond(d, request, bad, now);
-        } else {
-            d.what = decision::kind::tunnel;
-            d.response =
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                "Sec-WebSocket-Accept: " +
-                accept_value(request.first("Sec-WebSocket-Key")) + "\r\n";
-            if (request.count(features_header) > 0) {
-                d.peer_is_burin = true;
-                d.peer_features = feature_set::parse(request.first(features_header));
-                d.response += std::string(features_header) + ": " + _ours.text() + "\r\n";
-            }
-            d.response += "\r\n";
+        const std::size_t behind = bytes.size() - end.bytes;
+        if (const std::string_view rule = broken_upgrade(request, behind); !rule.empty()) {
+            // What came behind it is no request: whoever sent it took the answer for given.
+            if (behind > 0) request.has_body = true;
+            respond(d, request, rule == not_by_get ? bad_method : bad, now);
+            d.log = "refused an upgrade (" + std::string(d.status) + "): " + std::string(rule);
+            return d;
         }
+        d.what = decision::kind::tunnel;
+        d.response =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Accept: " +
+            accept_value(request.first("Sec-WebSocket-Key")) + "\r\n";
+        if (request.count(features_header) > 0) {
+            d.peer_is_burin = true;
+            d.peer_features = feature_set::parse(request.first(features_header));
+            d.response += std::string(features_header) + ": " + _ours.text() + "\r\n";
+        }
+        d.response += "\r\n";
         return d;
     }
     if (upgrade)

@@ -68,6 +68,16 @@ task authentication::as_client() {
         take_ext_info(got);
         got = co_await _inbox.next(due(message::service_accept));
     }
+    {
+        wire::reader read(got.subspan(1));
+        const std::string_view service = read.text();
+        if (!read.done())
+            co_return _link.fail(disconnect_reason::protocol_error, "malformed SERVICE_ACCEPT");
+        if (service != login_service) {
+            co_return _link.fail(disconnect_reason::protocol_error,
+                                 "service '" + printable(service, 64) + "' was not asked for");
+        }
+    }
 
     constexpr message_set answers =
         due(message::userauth_success, message::userauth_failure, message::userauth_banner);
@@ -97,7 +107,9 @@ task authentication::as_server() {
     {
         wire::reader read(got.subspan(1));
         const std::string_view service = read.text();
-        if (!read.done() || service != login_service) {
+        if (!read.done())
+            co_return _link.fail(disconnect_reason::protocol_error, "malformed SERVICE_REQUEST");
+        if (service != login_service) {
             co_return _link.fail(disconnect_reason::service_not_available,
                                  "service '" + printable(service) + "' is not ssh-userauth");
         }

@@ -124,7 +124,7 @@ void connection::receive(bytes_span payload, const ring::buffer& holder) noexcep
         case message::channel_request: on_channel_request(payload); break;
         case message::channel_extended_data: on_extended_data(payload); break;
         case message::channel_success:
-        case message::channel_failure: break;  // we ask nothing of channels
+        case message::channel_failure: on_channel_reply(payload); break;
         case message::global_request: {
             global_request request;
             if (!parse(payload, request)) return violation("malformed global request");
@@ -306,6 +306,13 @@ void connection::on_channel_request(bytes_view payload) noexcept {
     _scratch.clear();
     build_channel_failure(_scratch, c->remote);
     queue();
+}
+
+// We ask nothing of channels: a reply changes nothing on one that is there.
+void connection::on_channel_reply(bytes_view payload) noexcept {
+    std::uint32_t id;
+    if (!parse_recipient(payload, id)) return violation("malformed reply to a channel request");
+    find(id);
 }
 
 // ---- opening ----

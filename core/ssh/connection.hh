@@ -175,6 +175,7 @@ class connection {
     void on_eof(bytes_view) noexcept;
     void on_close(bytes_view) noexcept;
     void on_channel_request(bytes_view) noexcept;
+    void on_channel_reply(bytes_view) noexcept;
     void on_extended_data(bytes_view) noexcept;
 
     transport& _transport;

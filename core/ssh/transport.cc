@@ -206,6 +206,9 @@ bool transport::machine::take_generic(bytes_span payload) {
 }
 
 void transport::machine::take_ping(bytes_view payload) {
+    wire::reader read(payload.subspan(1));
+    read.string();
+    if (!read.done()) return link.fail(disconnect_reason::protocol_error, "malformed PING");
     byte_vector answer;
     answer.reserve(payload.size());
     wire::writer(answer).byte(static_cast<std::uint8_t>(message::pong)).raw(payload.subspan(1));

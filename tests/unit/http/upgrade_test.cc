@@ -184,13 +184,12 @@ TEST_CASE("what is not HTTP, or could be read in two ways, is refused and closed
 
 TEST_CASE("a head is read in any pieces, and one byte too many is refused") {
     std::string request = fmt::format("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", upgrade_lines);
-    std::string stream = request + "\x82\x80";
     upgrade_server server;
     for (std::size_t n = 0; n < request.size(); ++n) {
-        REQUIRE(server.feed(as_bytes(std::string_view(stream).substr(0, n)), when).what ==
+        REQUIRE(server.feed(as_bytes(std::string_view(request).substr(0, n)), when).what ==
                 kind::need_more);
     }
-    server_decision d = server.feed(as_bytes(stream), when);
+    server_decision d = server.feed(as_bytes(request), when);
     CHECK(d.what == kind::tunnel);
     CHECK(d.consumed == request.size());
 

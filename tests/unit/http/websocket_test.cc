@@ -268,78 +268,134 @@ TEST_CASE("an emptied run restarts behind the header") {
     REQUIRE(run.end == buffer.data() + 34);
 }
 
-TEST_CASE("broken rules end the connection with 1002 and their name") {
+TEST_CASE("broken rules end the connection with 1002 and their name, in both roles") {
+    // `masked = false` stands for the wrong mask bit: clients must mask, servers must not.
     struct row {
         frame sent;
         std::string_view rule;
     };
     const row rows[] = {
         {{.payload = text("x"), .masked = false}, "bad MASK"},
+        {{.op = 9, .masked = false}, "bad MASK"},
         {{.payload = text("x"), .rsv = 4}, "RSV bits set"},
         {{.payload = text("x"), .rsv = 2}, "RSV bits set"},
         {{.payload = text("x"), .rsv = 1}, "RSV bits set"},
+        {{.op = 9, .rsv = 4}, "RSV bits set"},
         {{.op = 0, .payload = text("x")}, "continuation after FIN"},
+        {{.op = 0, .final = false, .payload = text("x")}, "continuation after FIN"},
         {{.op = 3, .payload = text("x")}, "bad opcode"},
         {{.op = 7, .payload = text("x")}, "bad opcode"},
         {{.op = 11}, "bad opcode"},
         {{.op = 15}, "bad opcode"},
+        {{.op = 8, .final = false}, "FIN not set on control"},
         {{.op = 9, .final = false}, "FIN not set on control"},
+        {{.op = 10, .final = false}, "FIN not set on control"},
+        {{.op = 8, .payload = counted(126)}, "len > 125 for control"},
         {{.op = 9, .payload = counted(126)}, "len > 125 for control"},
+        {{.op = 10, .payload = counted(5), .wide = true}, "len > 125 for control"},
         {{.op = 8, .payload = text("\x03")}, "bad close frame"},
-        {{.op = 8, .payload = {std::byte(3), std::byte(0xed)}}, "bad close code"},     // 1005
+        {{.op = 8, .payload = {std::byte(3), std::byte(0xe7)}}, "bad close code"},     // 999
         {{.op = 8, .payload = {std::byte(3), std::byte(0xec)}}, "bad close code"},     // 1004
+        {{.op = 8, .payload = {std::byte(3), std::byte(0xed)}}, "bad close code"},     // 1005
+        {{.op = 8, .payload = {std::byte(3), std::byte(0xee)}}, "bad close code"},     // 1006
+        {{.op = 8, .payload = {std::byte(3), std::byte(0xf7)}}, "bad close code"},     // 1015
         {{.op = 8, .payload = {std::byte(0x13), std::byte(0x88)}}, "bad close code"},  // 5000
         {{.op = 8, .payload = {std::byte(3), std::byte(0xe8), std::byte(0xff)}},
          "invalid utf8 payload in close frame"},
     };
+    const auto role = GENERATE(websocket_role::server, websocket_role::client);
+    const bool masked = role == websocket_role::server;
+    CAPTURE(masked);
     for (const row& r : rows) {
-        CAPTURE(r.rule);
-        caller c;
-        CHECK(feed_one(r.sent, c) == status::failed);
-        CHECK(c.reader.error() == fmt::format("websocket: {}", r.rule));
-        CHECK(as_text(c.replies).substr(4) == r.rule);
-        CHECK(as_text(c.replies).substr(2, 2) == std::string_view("\x03\xea", 2));
-        CHECK(static_cast<unsigned>(c.replies[0]) == 0x88);
-        byte_vector more = text("more");
-        CHECK(c.feed(more) == status::failed);
+        CAPTURE(r.rule, r.sent.op);
+        // What came whole in front of it is SSH's, what comes behind it is nobody's.
+        byte_vector wire;
+        put(wire, {.payload = text("before"), .masked = masked});
+        frame wrong = r.sent;
+        wrong.masked = r.sent.masked == masked;
+        put(wire, wrong);
+        put(wire, {.payload = text("behind"), .masked = masked});
+        for (const std::size_t piece : {wire.size(), std::size_t{1}}) {
+            caller c(role);
+            status last = status::need_more;
+            for (std::size_t at = 0; at < wire.size(); at += piece)
+                last = c.feed(bytes_view(wire).subspan(at, piece));
+            CHECK(last == status::failed);
+            CHECK(c.reader.error() == fmt::format("websocket: {}", r.rule));
+            CHECK(as_text(c.got) == "before");
+            // One Close with 1002 and the rule; a client's is masked, with a key of zero.
+            const std::string_view close = as_text(c.replies);
+            CHECK(static_cast<unsigned>(c.replies.at(0)) == 0x88);
+            CHECK(close.substr(masked ? 2 : 6) == "\x03\xea" + std::string(r.rule));
+        }
     }
-    caller in_message;
-    CHECK(feed_one({.final = false, .payload = text("a")}, in_message) == status::need_more);
-    CHECK(feed_one({.payload = text("b")}, in_message) == status::failed);
+    caller in_message(role);
+    CHECK(feed_one({.final = false, .payload = text("a"), .masked = masked}, in_message) ==
+          status::need_more);
+    CHECK(feed_one({.op = 9, .payload = text("ping"), .masked = masked}, in_message) ==
+          status::need_more);
+    CHECK(feed_one({.op = 1, .payload = text("b"), .masked = masked}, in_message) ==
+          status::failed);
     CHECK(in_message.reader.error() == "websocket: data before FIN");
-
-    caller client(websocket_role::client);
-    CHECK(feed_one({.payload = text("x"), .masked = true}, client) == status::failed);
-    CHECK(as_text(client.replies).substr(8) == "bad MASK");  // a client's Close is masked
+    CHECK(as_text(in_message.got) == "a");
 
     // A wrong mask bit is seen in two bytes, not after the length.
-    caller early;
-    byte_vector two = {std::byte(0x82), std::byte(0x7f)};
+    caller early(role);
+    byte_vector two = {std::byte(0x82), std::byte(masked ? 0x7f : 0xff)};
     CHECK(early.feed(two) == status::failed);
-    caller length;
-    byte_vector giant = {std::byte(0x82), std::byte(0xff), std::byte(0x80)};
-    giant.resize(14);
+    caller length(role);
+    byte_vector giant = {std::byte(0x82), std::byte(masked ? 0xff : 0x7f), std::byte(0x80)};
+    giant.resize(masked ? 14 : 10);
     CHECK(length.feed(giant) == status::failed);
     CHECK(length.reader.error() == "websocket: length above 2^63");
 }
 
-TEST_CASE("a message over the limit is refused with 1009 before it is read") {
-    caller c(websocket_role::server, 1000);
-    CHECK(feed_one({.final = false, .payload = counted(600)}, c) == status::need_more);
-    CHECK(feed_one({.op = 0, .payload = counted(400)}, c) == status::need_more);
-    CHECK(feed_one({.final = false, .payload = counted(1000)}, c) == status::need_more);
+TEST_CASE("a message over the limit is refused with 1009 before it is read, in both roles") {
+    const auto role = GENERATE(websocket_role::server, websocket_role::client);
+    const bool masked = role == websocket_role::server;
+    caller c(role, 1000);
+    CHECK(feed_one({.final = false, .payload = counted(600), .masked = masked}, c) ==
+          status::need_more);
+    CHECK(feed_one({.op = 0, .payload = counted(400), .masked = masked}, c) == status::need_more);
+    CHECK(feed_one({.final = false, .payload = counted(1000), .masked = masked}, c) ==
+          status::need_more);
     byte_vector wire;
-    put(wire, {.op = 0, .payload = counted(1)});
-    wire.resize(6);  // the header alone
+    put(wire, {.op = 0, .payload = counted(1), .masked = masked});
+    wire.resize(masked ? 6 : 2);  // the header alone
     CHECK(c.feed(wire) == status::failed);
-    CHECK(as_text(c.replies) == std::string_view("\x88\x02\x03\xf1", 4));
+    CHECK(c.reader.error() == "websocket: read limit exceeded");
+    CHECK(as_text(c.replies).substr(masked ? 2 : 6) == std::string_view("\x03\xf1", 2));
     CHECK(c.got.size() == 2000);
 
-    caller open(websocket_role::server, 0);
-    CHECK(feed_one({.payload = counted(2'000'000)}, open) == status::need_more);
-    caller standard;
-    CHECK(feed_one({.payload = counted(1 << 20)}, standard) == status::need_more);
-    CHECK(feed_one({.payload = counted((1 << 20) + 1)}, standard) == status::failed);
+    caller open(role, 0);
+    CHECK(feed_one({.payload = counted(2'000'000), .masked = masked}, open) == status::need_more);
+    caller standard(role);
+    CHECK(feed_one({.payload = counted(1 << 20), .masked = masked}, standard) == status::need_more);
+    CHECK(feed_one({.payload = counted((1 << 20) + 1), .masked = masked}, standard) ==
+          status::failed);
+}
+
+TEST_CASE("a flood of pings leaves one answer, and nothing else grows") {
+    const auto role = GENERATE(websocket_role::server, websocket_role::client);
+    const bool masked = role == websocket_role::server;
+    byte_vector wire;
+    for (int i = 0; i < 20'000; ++i)
+        put(wire, {.op = 9, .payload = counted(125), .masked = masked, .key = 7});
+    caller c(role);
+    CHECK(c.feed(wire) == status::need_more);
+    CHECK(c.replies.size() == 2 + 125 + (masked ? 0u : 4u));
+    CHECK(c.got.empty());
+    // Frames of nothing and unasked pongs are nothing.
+    wire.clear();
+    put(wire, {.final = false, .masked = masked});
+    for (int i = 0; i < 20'000; ++i) {
+        put(wire, {.op = 0, .final = false, .masked = masked});
+        put(wire, {.op = 10, .payload = counted(125), .masked = masked});
+    }
+    c.replies.clear();
+    CHECK(c.feed(wire) == status::need_more);
+    CHECK(c.replies.empty());
+    CHECK(c.got.empty());
 }
 
 TEST_CASE("pings are answered, the last of many, and a close is echoed") {

@@ -6,8 +6,8 @@
 namespace burin::ssh {
 namespace {
 
-TEST_CASE("a broken rule is named once and ends the conversation", "[connection]") {
-    hand_played b;
+TEST_CASE("a broken rule is named once and ends the conversation, in both roles", "[connection]") {
+    hand_played b({}, 64u << 20, GENERATE(role::server, role::client));
     const auto unknown = "message for a channel that is not open";
     SECTION("too much in one packet") {
         b.opened(0);
@@ -18,11 +18,11 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         b.breaks(extended_message(0, 32769), "incoming packet exceeds maximum payload size");
     }
     SECTION("more than the window") {
-        b.exit.takes = false;
+        b.own.takes = false;
         flow_record& flow = b.opened(0);
         while (flow.at->receive_left > 0)
             b.say(data_message(0, std::min(flow.at->receive_left, 32768u)));
-        CHECK(b.exit.violations.empty());
+        CHECK(b.own.violations.empty());
         SECTION("data") {
             b.breaks(data_message(0, 1), "remote side wrote too much");
         }
@@ -71,6 +71,9 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         SECTION("failure") {
             b.breaks(failure_message(id), unknown);
         }
+        SECTION("reply to a request") {
+            b.breaks(reply_message(id), unknown);
+        }
     }
     SECTION("ids of channels that are gone") {
         b.opened(0);
@@ -94,15 +97,15 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         }
     }
     SECTION("confirmed twice") {
-        b.exit.open();
+        b.own.open();
         b.heard();
         b.say(confirmation(0, 1));
-        CHECK(b.exit.violations.empty());
+        CHECK(b.own.violations.empty());
         b.breaks(confirmation(0, 1), "unexpected channel confirmation");
     }
     SECTION("confirmed twice after it was given up") {
-        flow_record& flow = b.exit.open();
-        b.exit.abort(flow);
+        flow_record& flow = b.own.open();
+        b.own.abort(flow);
         b.heard();
         const std::uint32_t theirs = GENERATE(1u, ~0u);
         b.say(confirmation(0, theirs));
@@ -110,7 +113,7 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         b.breaks(confirmation(0, theirs), "unexpected channel confirmation");
     }
     SECTION("refused after it was confirmed") {
-        b.exit.open();
+        b.own.open();
         b.say(confirmation(0, 1));
         b.heard();
         b.breaks(failure_message(0), "unexpected channel failure");
@@ -120,17 +123,17 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         b.breaks(confirmation(0, 1), "unexpected channel confirmation");
     }
     SECTION("confirmed with an impossible maximum packet") {
-        b.exit.open();
+        b.own.open();
         b.heard();
         const std::uint32_t max_packet = GENERATE(0u, 8u, 0x80000001u);
         b.breaks(confirmation(0, 1, 1000, max_packet),
                  "channel confirmation with an invalid maximum packet");
     }
     SECTION("on a channel that is not open yet") {
-        flow_record& flow = b.exit.open();
+        flow_record& flow = b.own.open();
         b.heard();
         const bool given_up = GENERATE(false, true);
-        if (given_up) b.exit.abort(flow);
+        if (given_up) b.own.abort(flow);
         SECTION("data") {
             b.breaks(data_message(0, 1), "data on a channel that is not open");
         }
@@ -148,7 +151,7 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         }
     }
     SECTION("on a channel that we have not answered") {
-        b.exit.accepts = false;
+        b.own.accepts = false;
         b.say(open_message(0));
         SECTION("data") {
             b.breaks(data_message(0, 1), "data on a channel that is not open");
@@ -186,7 +189,149 @@ TEST_CASE("a broken rule is named once and ends the conversation", "[connection]
         SECTION("extended") {
             b.breaks(cut(extended_message(0, 5)), "malformed extended data");
         }
+        SECTION("global request") {
+            b.breaks(cut(built(global_request{"ping", true, {}})), "malformed global request");
+        }
+        SECTION("channel request") {
+            b.breaks(cut(built(channel_request{0, "exec", true, {}})), "malformed channel request");
+        }
+        SECTION("channel request for nobody") {
+            b.breaks(cut(built(channel_request{77, "exec", true, {}})),
+                     "malformed channel request");
+        }
+        SECTION("reply to a request") {
+            b.breaks(cut(reply_message(0)), "malformed reply to a channel request");
+        }
     }
+    SECTION("something behind messages of fixed length") {
+        b.opened(0);
+        auto longer = [](byte_vector message) {
+            message.push_back({});
+            return message;
+        };
+        SECTION("eof") {
+            b.breaks(longer(eof_message(0)), "malformed EOF");
+        }
+        SECTION("close") {
+            b.breaks(longer(close_message(0)), "malformed CLOSE");
+        }
+        SECTION("adjust") {
+            b.breaks(longer(adjust_message(0, 1)), "malformed window adjust");
+        }
+        SECTION("failure") {
+            b.breaks(longer(failure_message(0)), "malformed channel failure");
+        }
+        SECTION("extended") {
+            b.breaks(longer(extended_message(0, 5)), "malformed extended data");
+        }
+    }
+    SECTION("more credit than a window holds") {
+        b.opened(0, 0xfffffff0u);
+        b.say(adjust_message(0, 15));
+        b.breaks(adjust_message(0, 1), "window adjust beyond 2^32-1");
+    }
+    SECTION("after the peer's own CLOSE") {
+        b.opened(0);
+        b.say(close_message(0));
+        b.heard();
+        SECTION("eof") {
+            b.breaks(eof_message(0), unknown);
+        }
+        SECTION("adjust") {
+            b.breaks(adjust_message(0, 1), unknown);
+        }
+    }
+    SECTION("an open that was refused is answered again") {
+        b.own.open();
+        b.heard();
+        b.say(failure_message(0));
+        SECTION("by a failure") {
+            b.breaks(failure_message(0), unknown);
+        }
+        SECTION("by a confirmation") {
+            b.breaks(confirmation(0, 1), unknown);
+        }
+    }
+    SECTION("over the window of a channel that we have closed") {
+        flow_record& flow = b.opened(0);
+        const std::uint32_t window = flow.at->receive_left;
+        b.own.close(flow);
+        CHECK(numbers(b.heard()) == order{97});
+        for (std::uint32_t left = window; left > 0;) {
+            const std::uint32_t size = std::min(left, 32768u);
+            b.say(data_message(0, size));
+            left -= size;
+        }
+        CHECK(b.own.violations.empty());
+        b.breaks(data_message(0, 1), "remote side wrote too much");
+    }
+}
+
+TEST_CASE("a broken rule ends every channel of its connection, as lost", "[connection]") {
+    hand_played b({}, 64u << 20, GENERATE(role::server, role::client));
+    for (std::uint32_t id = 0; id < 3; ++id) b.opened(id);
+    b.say(data_message(77, 1));
+    CHECK(b.own.violations.size() == 1);
+    b.layer->lose();  // what the session does when it was told
+    for (const flow_record& flow : b.own.flows) {
+        CHECK(flow.closes == 1);
+        CHECK(flow.cause == close_cause::lost);
+    }
+    b.own.check_empty();
+}
+
+// What RFC 4254 and docs/wire.md let pass, or answer with a refusal.
+TEST_CASE("what is strange but allowed ends nothing, in both roles", "[connection]") {
+    hand_played b({.max_channels = 4}, 64u << 20, GENERATE(role::server, role::client));
+    SECTION("an id of the peer's that is in use") {
+        flow_record& first = b.opened(7);
+        flow_record& second = b.opened(7);
+        b.say(data_message(0, 5));
+        b.say(data_message(1, 6));
+        CHECK(first.bytes == 5);
+        CHECK(second.bytes == 6);
+    }
+    SECTION("too many channels") {
+        for (std::uint32_t id = 0; id < 4; ++id) b.opened(id);
+        b.say(open_message(4));
+        const auto heard = b.heard();
+        REQUIRE(numbers(heard) == order{92});
+        CHECK(load_u32(heard[0].data() + 5) == 4);
+    }
+    SECTION("an impossible maximum packet") {
+        for (const std::uint32_t most : {0u, 8u, 0x80000001u, ~0u}) {
+            b.say(open_message(1, 1000, most));
+            CHECK(numbers(b.heard()) == order{92});
+        }
+    }
+    SECTION("a window of nothing") {
+        flow_record& flow = b.opened(1, 0);
+        CHECK(b.layer->sendable(*flow.at) == 0);
+        b.say(adjust_message(0, 0));
+        b.say(adjust_message(0, 9));
+        CHECK(b.layer->sendable(*flow.at) == 9);
+    }
+    SECTION("EOF twice, and credit behind it") {
+        flow_record& flow = b.opened(1);
+        b.say(eof_message(0));
+        b.say(eof_message(0));
+        b.say(adjust_message(0, 9));
+        CHECK(flow.eofs == 1);
+    }
+    SECTION("requests of channels that are not there, and replies nobody asked for") {
+        b.opened(1);
+        b.say(built(channel_request{77, "exec", true, {}}));
+        b.say(reply_message(0));
+        CHECK(b.heard().empty());
+    }
+    SECTION("empty data") {
+        CHECK(b.opened(1).bytes == 0);
+        b.say(data_message(0, 0));
+        b.say(extended_message(0, 0));
+        CHECK(b.heard().empty());
+    }
+    CHECK(b.own.violations.empty());
+    b.check_peace();
 }
 
 TEST_CASE("numbers that nobody knows are left to the transport", "[connection]") {
@@ -194,10 +339,7 @@ TEST_CASE("numbers that nobody knows are left to the transport", "[connection]")
     b.opened(0);
     for (int number : {83, 89, 101, 127}) b.say(byte_vector(5, static_cast<std::byte>(number)));
     CHECK(b.heard().empty());  // silence towards a chisel peer
-    byte_vector nothing;
-    build_channel_success(nothing, 4);
-    b.say(nothing);
-    CHECK(b.exit.violations.empty());
+    CHECK(b.own.violations.empty());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/ssh/connection.hh"
@@ -73,6 +74,12 @@ inline byte_vector close_message(std::uint32_t recipient) {
     return out;
 }
 
+inline byte_vector reply_message(std::uint32_t recipient) {
+    byte_vector out;
+    build_channel_success(out, recipient);
+    return out;
+}
+
 // The numbers of the messages, for a look at order.
 inline std::vector<int> numbers(const std::vector<byte_vector>& messages) {
     std::vector<int> out;
@@ -81,11 +88,23 @@ inline std::vector<int> numbers(const std::vector<byte_vector>& messages) {
 }
 using order = std::vector<int>;
 
-// The server has a connection layer; the client is this test.
+// One end has a connection layer, the server unless told otherwise; the other is this test.
 struct hand_played : station_pair {
-    explicit hand_played(const connection_limits& limits = {}, std::uint64_t memory = 64u << 20) {
-        exit.begin(limits, memory, 1000);
-        layer = exit.layer.get();
+    explicit hand_played(const connection_limits& limits = {}, std::uint64_t memory = 64u << 20,
+                         role ours = role::server)
+        : own(ours == role::server ? exit : entry), _other(ours == role::server ? entry : exit) {
+        own.begin(limits, memory, 1000);
+        layer = own.layer.get();
+    }
+    void say(bytes_view message) {
+        REQUIRE(_other.link.end->send(message));
+        _other.flush();
+        carry(_other.link, own.link, whole());
+    }
+    std::vector<byte_vector> heard() {
+        own.flush();
+        carry(own.link, _other.link, whole());
+        return std::exchange(_other.link.events.messages, {});
     }
     // A channel that the peer opened under id `sender`.
     flow_record& opened(std::uint32_t sender, std::uint32_t window = 2097152,
@@ -93,18 +112,22 @@ struct hand_played : station_pair {
         say(open_message(sender, window, max_packet));
         const auto answer = heard();
         REQUIRE(numbers(answer) == order{91});
-        return exit.flows.back();
+        return own.flows.back();
     }
     // The same with a rule broken at the end: named once, and nothing is heard afterwards.
     void breaks(bytes_view message, std::string_view rule) {
         say(message);
-        CHECK(exit.violations == std::vector<std::string>{std::string(rule)});
+        CHECK(own.violations == std::vector<std::string>{std::string(rule)});
         say(message);
         say(open_message(99));
-        CHECK(exit.violations.size() == 1);
+        CHECK(own.violations.size() == 1);
         CHECK(heard().empty());
     }
+    station& own;
     connection* layer;
+
+  private:
+    station& _other;
 };
 
 }  // namespace burin::ssh
