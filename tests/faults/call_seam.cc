@@ -1,8 +1,10 @@
-// The same for system calls that are made directly: those that give descriptors and memory.
+// The same for system calls that are made directly: those that give descriptors and memory, and the
+// one that tells the time.
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <ctime>
 
 #include "tests/faults/control.hh"
 
@@ -27,6 +29,20 @@ void* __wrap_mmap(void* at, size_t bytes, int protection, int flags, int fd, off
     if (r == nullptr) return __real_mmap(at, bytes, protection, flags, fd, offset);
     errno = r->error;
     return MAP_FAILED;
+}
+
+int __real_clock_gettime(clockid_t, timespec*);
+
+int __wrap_clock_gettime(clockid_t which, timespec* into) {
+    const int result = __real_clock_gettime(which, into);
+    if (result != 0 || which != CLOCK_MONOTONIC) return result;
+    constexpr std::int64_t million = 1'000'000;
+    const std::int64_t ahead =
+        burin::faults::shared_page().ahead_us.load(std::memory_order_relaxed);
+    const std::int64_t us = into->tv_sec * million + into->tv_nsec / 1000 + ahead;
+    into->tv_sec = us / million;
+    into->tv_nsec = us % million * 1000;
+    return 0;
 }
 
 }  // extern "C"

@@ -1,5 +1,6 @@
 // Who drives the faults and who has them share one page: the plan in force, which may change at any
-// time, and how often each operation was tried and went wrong. It lies in the file that the
+// time, how often each operation was tried and went wrong, and how far the process's one clock
+// (ring/clock.hh) is ahead of the machine's. It lies in the file that the
 // environment's BURIN_FAULTS names, so that a test drives a program that runs; without that it is
 // this process's own.
 #pragma once
@@ -16,7 +17,8 @@ struct page {
     // Odd while the text changes; each even value is a plan.
     std::atomic<std::uint32_t> generation;
     std::uint32_t unused;
-    char text[2040];  // ends with a zero
+    std::atomic<std::int64_t> ahead_us;  // of CLOCK_MONOTONIC; who sleeps must be woken to see it
+    char text[2032];                     // ends with a zero
     std::atomic<std::uint64_t> tried[32];
     std::atomic<std::uint64_t> failed[32];
 };
