@@ -1,25 +1,19 @@
-"""What may break around the program: a kernel that is short of everything (burin_faulty, tests/faults), processes that are
-stopped or killed, paths that vanish and return, destinations that do what they like; and that nothing waits for ever,
-by a clock that the test moves (docs/deadlines.md).
+"""A kernel that is short of everything: each operation of the ring fails in turn (burin_faulty, tests/faults), beside flows of
+every kind. The ground is that of test_tun.py."""
 
-The ground is that of test_tun.py.
-"""
-
-import os
 import signal
 import socket
 import struct
-import subprocess
 import time
 
 import faults
 import harness
 import native
 import report
-import wire
 from faults import Faults
 from harness import Failed, test
-from test_tun import FAR, MIB, OUTSIDE, World
+from test_outages import allowed, connects
+from test_tun import FAR, MIB, World
 
 SHORT = ("ENOBUFS", "ENOMEM", "EMFILE")
 # How often each operation goes wrong (one in so many), and how, beside SHORT. What a program does often it survives only
@@ -103,10 +97,6 @@ class Asker:
         self.over = True
         for worker in self.workers:
             worker.join()
-
-
-def allowed(outcomes, *more):
-    return set(outcomes) <= {"ok", "reset", "refused", *more}
 
 
 def matrix(t, operations, seconds, old_kernel, separately=False):
@@ -223,21 +213,13 @@ def native_sessions(t):
         ssh.kill()
     port = t.port()
     native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:{sink.port}", password="secret", name="ssh-at-last")
-    t.wait(lambda: harness_connects(port), 20, "ssh forwards")
+    t.wait(lambda: connects(port), 20, "ssh forwards")
     t.load(port, "both", "--bytes", 100_000, "--connections", 10, ok=10)
     t.check(hit > 0, "nothing failed")
     for process in t.processes:
         if process.name.startswith("ssh"):
             process.kill()
     report.wait_idle(t, server)
-
-
-def harness_connects(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
 
 
 @test("F.small_rings", seconds=90)
@@ -253,378 +235,3 @@ def small_rings(t):
     t.check(at.failed()["enter"] > 0, "enter never failed")
     for process in (client, server):
         report.wait_idle(t, process)
-
-
-# -- processes -------------------------------------------------------------------------------------------------------------
-
-
-@test("F.killed_at_any_moment", seconds=120)
-def killed(t):
-    """SIGKILL at either end, whatever it does just then: its flows end with resets, and the other end is there for the next."""
-    sink, port, where = t.destination("--log"), t.port(), t.port()
-    start = {"server": lambda: t.start("burin-server", [t.binary, "server", "--host", "127.0.0.1", "--port", where]),
-             "client": lambda: t.client(where, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", connected=False)}
-    running = {name: make() for name, make in start.items()}
-    t.wait(lambda: harness_connects(port), 15, "the client listens")
-    rounds = 40 if t.long else 8
-    seconds = rounds * 0.5 * t.patience
-    loads = [t.load_started(port, mode, *flags, "--again", "--duration", f"{seconds:.1f}s", "--timeout", f"{20 * t.patience}s")
-             for mode, *flags in (("both", "--bytes", 500_000, "--connections", 8), ("up", "--half-close", "--bytes", 20_000, "--connections", 4))]
-    end, kills = time.monotonic() + seconds - 1, 0
-    while time.monotonic() < end:
-        time.sleep(t.random.random() * 0.6 * t.patience)
-        name = t.random.choice(sorted(start))
-        running[name].kill()
-        kills += 1
-        time.sleep(t.random.random() * 0.1)
-        running[name] = start[name]()
-    ends = {}
-    for load in loads:
-        load.wait_exit(90 * t.patience)
-        summary = harness.last_json(load)
-        t.check(allowed(summary["outcomes"]), f"how flows ended: {summary}")
-        for how, count in summary["outcomes"].items():
-            ends[how] = ends.get(how, 0) + count
-    t.check(ends.get("ok", 0) > 0 and ends.get("reset", 0) > 0, f"{kills} kills: {ends}")
-    t.note(f"{kills} kills, flows {ends}")
-    # A port that was killed is let go of a moment later; the program tries again by itself, or it was told so.
-    for name in start:
-        if not running[name].alive():
-            running[name] = start[name]()
-    t.wait(lambda: t.load(port, "both", "--bytes", 1000)["outcomes"] == {"ok": 1}, 20, "a flow at last")
-    t.load(port, "both", "--bytes", 100_000, "--connections", 8, ok=8)
-    for process in running.values():
-        report.wait_idle(t, process)
-
-
-@test("F.stopped_one_after_the_other", seconds=60, slots=0)
-def stopped(t):
-    """Both ends stand still (SIGSTOP), the second while it waits for an answer of the first. Time in which a process did not
-    run is none that its peer let pass: the session lives, with all that goes through it."""
-    sink, port = t.destination(), t.port()
-    server = t.server("--keepalive", "120s")
-    client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--keepalive", "1s"), env={"CHISEL_PING_TIMEOUT": "6s"})
-    load = t.load_started(port, "both", "--bytes", 0, "--duration", f"{16 * t.patience}s", "--connections", 2, "--progress", "100ms", "--timeout", "60s")
-    load.wait_line(r'"progress": \d{7}', 20 * t.patience)
-    server.signal(signal.SIGSTOP)
-    time.sleep(3)  # the client has asked, and is not answered
-    client.signal(signal.SIGSTOP)
-    time.sleep(5)  # its time is up, and it does not know
-    server.signal(signal.SIGCONT)
-    time.sleep(1)  # the answer is in its socket, behind whatever else was sent
-    client.signal(signal.SIGCONT)
-    load.wait_exit(60 * t.patience)
-    t.equal(harness.last_json(load)["outcomes"], {"ok": 2}, "flows through both ends, which stood still")
-    t.check("Disconnected" not in client.text(), f"the session was given up: {client.text()}")
-
-
-# -- the path --------------------------------------------------------------------------------------------------------------
-
-
-class Path:
-    """The way between gateway and cloud, which vanishes without a word: frames go to a neighbour that is not there."""
-
-    def __init__(self, w):
-        self.w = w
-
-    def vanish(self):
-        self.change("replace", "lladdr", "02:00:00:00:00:99", "nud", "permanent")
-
-    def come_back(self):
-        self.change("del")
-
-    def change(self, verb, *words):
-        for name, to, device in (("gateway", OUTSIDE, "uplink"), ("cloud", "192.0.2.2", "eth0")):
-            done = subprocess.run(self.w.there(name, "ip", "neigh", verb, to, *words, "dev", device), capture_output=True, text=True)
-            if done.returncode != 0:
-                raise Failed(f"{name}: ip neigh {verb}: {done.stderr.strip()}")
-
-
-def works(s, peer):
-    for one, other in ((s, peer), (peer, s)):
-        one.sendall(b"w" * 100)
-        harness.receive_exactly(other, 100, 20)
-
-
-@test("F.path_vanishes_and_returns", seconds=90, slots=0)
-def path_vanishes(t):
-    """Nobody is told: no FIN, no reset, no ICMP. Back within the keepalive's time nothing was; after it each end has given
-    the session up by itself (the peer is then half-open to it), and the next one comes with the path."""
-    w, local = World(t), t.port()
-    path = Path(w)
-    listener = w.listen(7100)
-    server = w.server("--keepalive", "3s")
-    client = w.client("--keepalive", "3s", remotes=(f"127.0.0.1:{local}:{FAR}:7100",))
-
-    def through_port():
-        s = t.connect(local)
-        s.sendall(b"x")
-        peer, _ = listener.accept()
-        t.sockets.append(peer)
-        harness.receive_exactly(peer, 1)
-        return s, peer
-    flows = [w.flow("lan", listener), w.flow("gateway", listener), through_port()]
-    path.vanish()
-    for s, _ in flows:
-        s.sendall(b"while nobody is there")
-    time.sleep(1.5)
-    path.come_back()
-    for s, peer in flows:
-        t.equal(harness.receive_exactly(peer, 21, 20 * t.patience), b"while nobody is there", "what was sent meanwhile")
-        works(s, peer)
-    t.check("Disconnected" not in client.text(), "a session was lost within the keepalive's time")
-    path.vanish()
-    for s, peer in flows:
-        t.equal(harness.ended_how(s, 30 * t.patience)[0], "reset", "the application's end, when the path stays away")
-        t.equal(harness.ended_how(peer, 30 * t.patience)[0], "reset", "the destination's end, when the path stays away")
-    client.wait_line("Disconnected", 5 * t.patience)
-    path.come_back()
-    client.wait_line("Connected", 40 * t.patience, 2)
-    for s, peer in (w.flow("lan", listener), through_port()):
-        works(s, peer)
-        s.close()
-        peer.close()
-    report.wait_idle(t, server)
-
-
-# -- destinations ----------------------------------------------------------------------------------------------------------
-
-
-@test("F.destinations_at_every_stage", seconds=120)
-def destinations(t):
-    """A destination that resets at any stage is a reset for whoever asked, through a port and through the TUN; one that only
-    ends, or never reads, or never writes, harms nobody; and nothing stays."""
-    w, local, closed, hole = World(t), t.port(), t.port(), t.port()
-    listener = w.listen(7100)
-    w.command("cloud", "ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.77")  # nobody is there
-    w.command("cloud", "ip", "neigh", "add", "192.0.2.77", "lladdr", "02:00:00:00:00:77", "nud", "permanent", "dev", "eth0")
-    server = w.server(env={"CHISEL_DIAL_TIMEOUT": "1s"})
-    client = w.client(remotes=(f"127.0.0.1:{local}:{FAR}:7100", f"127.0.0.1:{closed}:{FAR}:1", f"127.0.0.1:{hole}:198.51.100.9:80"))
-    w.destination()
-    for port in (closed, hole):
-        t.equal(t.fate(port), ("reset", b""), "a destination that cannot be reached")
-    t.equal(w.refused("lan", 1), "ECONNREFUSED", "a closed port, through the TUN")
-
-    def pair(through):
-        if through == "port":
-            s = t.connect(local)
-        else:
-            s = w.connect(through, 7100)
-        peer, _ = listener.accept()
-        t.sockets.append(peer)
-        peer.settimeout(20 * t.patience)
-        return s, peer
-    stalled = []
-    for through in ("port", "lan"):
-        s, peer = pair(through)
-        harness.reset(peer)
-        t.equal(harness.ended_how(s)[0], "reset", f"reset after the accept ({through})")
-
-        s, peer = pair(through)
-        s.sendall(b"x" * 1000)
-        harness.receive_exactly(peer, 1000)
-        harness.reset(peer)
-        t.equal(harness.ended_how(s)[0], "reset", f"reset after some bytes ({through})")
-
-        s, peer = pair(through)
-        sending = harness.Worker(lambda: quietly(lambda: peer.sendall(bytes(64 * MIB))))
-        harness.receive_exactly(s, MIB)
-        harness.reset(peer)
-        t.equal(harness.ended_how(s, 30 * t.patience)[0], "reset", f"reset while it sends ({through})")
-        sending.join()
-
-        s, peer = pair(through)
-        s.sendall(b"the whole question")
-        s.shutdown(socket.SHUT_WR)
-        t.equal(harness.ended_how(peer), ("eof", b"the whole question"), f"a half-close arrives ({through})")
-        harness.reset(peer)
-        t.equal(harness.ended_how(s)[0], "reset", f"reset instead of an answer ({through})")
-
-        s, peer = pair(through)
-        peer.sendall(b"the whole answer")
-        peer.shutdown(socket.SHUT_WR)
-        t.equal(harness.ended_how(s), ("eof", b"the whole answer"), f"a half-close comes back ({through})")
-        harness.reset(peer)
-
-        def told():
-            try:
-                s.sendall(b"x")
-                return False
-            except OSError:
-                return True
-        t.wait(told, 15, f"reset after its own half-close ({through})")
-
-        s, peer = pair(through)  # never writes, never ends: as long as its application likes
-        stalled.append((s, peer))
-        s, peer = pair(through)  # never reads
-        s.settimeout(0.5)
-        try:
-            while True:
-                s.send(bytes(65536))
-        except OSError:
-            pass
-        stalled.append((s, peer))
-    # Beside them others go on, and when the applications leave nothing is kept for them.
-    w.load("lan", "both", "--bytes", 100_000, "--connections", 10, ok=10)
-    for s, peer in stalled:
-        harness.reset(s)
-    for s, peer in stalled:
-        t.equal(harness.ended_how(peer, 30 * t.patience)[0], "reset", "what the application left")
-    report.wait_idle(t, server)
-    t.wait(lambda: not report.in_use(report.report(client, 10 * t.patience)), 30, "the client at rest")
-
-
-def quietly(work):
-    try:
-        work()
-    except OSError:
-        pass
-
-
-@test("F.budget_spent_and_back", seconds=90)
-def budget_spent(t):
-    """Flows that nobody reads take all that a worker may hold; others are slower or refused, and have all of it afterwards."""
-    flags = ("--memory", "8MiB")
-    sink, port = t.destination(), t.port()
-    t.kernel_buffers(65536)
-    server = t.server(*flags)
-    client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=flags)
-    t.load(port, "both", "--bytes", 1000, ok=1)
-    free = {p.name: report.kept(report.wait_idle(t, p))["free for growth"] for p in (client, server)}
-    stalled = [t.load_started(port, *mode, "--connections", 120, "--bytes", 4 * MIB, "--stalled-after", "500ms")
-               for mode in (("noread", "--send-buffer", "4096"), ("down", "--stall"))]
-    for load in stalled:
-        load.wait_line('"event":"(ready|done)"', 60 * t.patience)
-    left = {p.name: report.kept(report.report(p, 10 * t.patience))["free for growth"] for p in (client, server)}
-    t.check(any(left[name] < free[name] / 4 for name in free), f"the budget was not spent: {left} of {free}")
-    # Refused when there is no channel left, right when there is one.
-    t.check(allowed(t.load(port, "both", "--bytes", 300_000, "--connections", 16)["outcomes"]), "flows beside them")
-    for load in stalled:
-        load.finish()
-    for process in (client, server):
-        t.equal(report.kept(report.wait_idle(t, process))["free for growth"], free[process.name], f"the budget of the {process.name}")
-    t.load(port, "both", "--bytes", MIB, "--connections", 16, ok=16)
-
-
-# -- deadlines -------------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Moves the clock of programs, and makes them look at it."""
-
-    def __init__(self, t, *programs):
-        self.t, self.programs = t, programs  # (process, Faults)
-        self.began = time.monotonic()
-        self.skipped = 0
-
-    def now(self):
-        return time.monotonic() - self.began + self.skipped
-
-    def skip_to(self, seconds):
-        """So many seconds since this was made, by the programs' clock; each is woken to see it."""
-        step = max(0, seconds - self.now())
-        self.skipped += step
-        for process, at in self.programs:
-            at.skip(step)
-            process.signal(signal.SIGUSR2)
-
-    def to(self, seconds):
-        """The same, of programs that go on: each has looked at its clock then."""
-        self.skip_to(seconds)
-        for process, _ in self.programs:
-            report.report(process, 10 * self.t.patience)
-
-
-def at_end(s):
-    """Whether a socket is over, without waiting."""
-    s.setblocking(False)
-    try:
-        while s.recv(65536):
-            pass
-        return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def over_after(t, clock, deadline, sockets, slack=8):
-    """Sockets that are open shortly before a deadline, and over after it."""
-    if clock.now() < deadline - slack:
-        clock.to(deadline - slack)
-        early = [name for name, s in sockets.items() if at_end(s)]
-        # Unless the machine was so slow that the time came by itself.
-        t.check(not early or clock.now() >= deadline, f"before {deadline} s were over: {early}")
-    clock.to(deadline + 1.5)
-    t.wait(lambda: all(at_end(s) for s in sockets.values()), 10,
-           lambda: f"after {deadline} s still open: {[name for name, s in sockets.items() if not at_end(s)]}")
-
-
-@test("F.deadlines_of_a_server", seconds=60)
-def server_deadlines(t):
-    """Each wait of a server for a stranger, a client or a destination ends by itself, by its own clock."""
-    faults.use(t)
-    hole = t.black_hole()
-    t.names("127.0.0.1 localhost\n", hole)
-    at = Faults(t, "server")
-    server = t.server("--keepalive", "1000s", env=at.env)
-    raw = wire.Raw(t, "client", server.port)
-    session = raw.login()
-    silent = wire.Raw(t, "client", server.port)
-    silent.authenticate()  # and no config
-    clock = Clock(t, (server, at))
-    strangers = {}
-    for name, data in (("nothing", b""), ("half a head", b"GET / HTTP/1.1\r\nHost:"), ("an answer not taken", b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"),
-                       ("after the 101", wire.upgrade_request()), ("a native version", b"SSH-2.0-Test\r\n"),
-                       ("half a KEXINIT", b"SSH-2.0-Test\r\n" + wire.clear_packet(wire.kexinit())[:50]),
-                       ("a whole KEXINIT", b"SSH-2.0-Test\r\n" + wire.clear_packet(wire.kexinit()))):
-        strangers[name] = t.connect(server.port)
-        strangers[name].sendall(data)
-    # The chisel config: 10 s.
-    clock.to(11.5)
-    t.check(silent.ended(10), "a client that says no config stays")
-    # Everything before the login: 30 s. Dials and look-ups begin now: 30 s of their own.
-    over_after(t, clock, 30, strangers)
-    raw.send(wire.chisel_open(0, f"{hole}:80"), wire.chisel_open(1, "nobody.test:80"))
-    began = clock.now()
-    t.wait(lambda: report.total(report.report(server), r"dials: pending=(\d+)") == 2, 10, "both dials")
-    clock.to(began + 22)
-    t.equal(report.total(report.report(server), r"dials: pending=(\d+)"), 2, "dials before their time")
-    clock.to(began + 31.5)
-    answers = {raw.expect(wire.OPEN_FAILURE, 10)[1:5] for _ in range(2)}
-    t.equal(answers, {wire.u32(0), wire.u32(1)}, "dials that nobody answered")
-    session.ping()
-
-
-@test("F.deadlines_of_a_client", seconds=60)
-def client_deadlines(t):
-    """Each wait of a client for its server, and of an application for a session, ends by itself, by the client's own clock."""
-    faults.use(t)
-    hole, listener, upgraded, waiting = t.black_hole(), t.listen(), t.port(), t.port()
-    wire.Raw(t, "server", upgraded, "--stop-after", "http")
-    at, clients = {}, {}
-    for name, url, remotes in (("hole", f"http://{hole}:80", (f"127.0.0.1:{waiting}:127.0.0.1:1",)),
-                               ("silent", listener.getsockname()[1], ()), ("upgraded", upgraded, ())):
-        at[name] = Faults(t, name)
-        clients[name] = t.client(url, *remotes, flags=("-v", "--max-retry-count", "0"), env=at[name].env, connected=False, name=name)
-    accepted, _ = listener.accept()
-    t.sockets.append(accepted)
-    clients["upgraded"].wait_line("Handshaking", 15 * t.patience)
-    t.listening(clients["hole"], "127.0.0.1", waiting)
-    clock = Clock(t, *((clients[name], at[name]) for name in clients))
-    waits = {"an application without a session": t.connect(waiting)}
-
-    def gives_up(name, words):
-        t.equal(clients[name].wait_exit(10 * t.patience), 1, f"the client whose server is {name}")
-        t.check(words in clients[name].text(), f"{name}: {clients[name].text()}")
-        clock.programs = tuple(one for one in clock.programs if one[0] is not clients[name])
-    # After the 101: 30 s. An application: 35 s. Everything up to the 101: 45 s.
-    clock.to(22)
-    t.check(all(client.alive() for client in clients.values()), "a client gave up early")
-    clock.skip_to(32)
-    gives_up("upgraded", "handshake failed: i/o timeout")
-    over_after(t, clock, 35, waits, slack=2)
-    t.check(clients["hole"].alive() and clients["silent"].alive(), "a client gave up early")
-    clock.skip_to(47)
-    for name in ("hole", "silent"):
-        gives_up(name, "i/o timeout")
