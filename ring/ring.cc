@@ -10,9 +10,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <string>
 
+#include "ring/shortage.hh"
 #include "ring/uring_abi.hh"
 
 namespace burin::ring {
@@ -21,6 +23,31 @@ namespace {
 [[noreturn]] void broken(const char* what, int error) {
     std::fprintf(stderr, "burin: io_uring: %s: %s\n", what, std::strerror(error));
     std::abort();
+}
+
+// Results with which the kernel took nothing, or only part, and may take it the next time.
+bool passing(int result) noexcept {
+    return result == -EBUSY || result == -EAGAIN || result == -EINTR || result == -ENOMEM;
+}
+
+// A kernel without memory for what is queued: asked again at once so many times, and then once a
+// millisecond for ten seconds. Whoever is out of memory for longer is not helped by waiting.
+constexpr unsigned tries_at_once = 100, tries_in_all = 10'100;
+
+// What a descriptor that is being closed has for a name: it has no op. Those are aligned.
+std::uint64_t closing_name(int fd) noexcept {
+    return static_cast<std::uint64_t>(static_cast<unsigned>(fd)) << 1 | 1;
+}
+
+// One more try to make the kernel take what is queued; `tries`: how many there were.
+void submit_again(::io_uring& ring, unsigned& tries) {
+    if (tries == tries_in_all) broken("submit", EAGAIN);
+    if (tries++ >= tries_at_once) {
+        const timespec pause{0, 1'000'000};
+        nanosleep(&pause, nullptr);
+    }
+    // With what has completed taken along: a full queue of completions may be in the way.
+    if (int r = io_uring_submit_and_get_events(&ring); r < 0 && !passing(r)) broken("submit", -r);
 }
 
 int io_uring_disabled() {
@@ -85,10 +112,9 @@ ring::~ring() {
 
 io_uring_sqe* ring::next(op* o) noexcept {
     io_uring_sqe* sqe = io_uring_get_sqe(&_ring);
-    while (sqe == nullptr) {  // more operations in one turn than the queue holds
+    for (unsigned tries = 0; sqe == nullptr;) {  // more in one turn than the queue holds
         ++_enters;
-        if (int r = io_uring_submit(&_ring); r < 0 && r != -EBUSY && r != -EAGAIN && r != -EINTR)
-            broken("submit", -r);
+        submit_again(_ring, tries);
         sqe = io_uring_get_sqe(&_ring);
     }
     io_uring_sqe_set_data(sqe, o);
@@ -188,7 +214,7 @@ void ring::close(op& o, int fd) noexcept {
 void ring::close_quietly(int fd) noexcept {
     io_uring_sqe* sqe = next(nullptr);
     io_uring_prep_close(sqe, fd);
-    tag(sqe, nullptr);
+    io_uring_sqe_set_data64(sqe, closing_name(fd));
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
@@ -232,6 +258,12 @@ void ring::message(int ring_descriptor, op& where, unsigned value) noexcept {
 void ring::deliver(const io_uring_cqe& cqe) noexcept {
     auto* o = static_cast<op*>(io_uring_cqe_get_data(&cqe));
     if (o == nullptr) return;
+    if (const std::uint64_t name = cqe.user_data; (name & 1) != 0) {
+        // A close that did not come to be run. Any other error is that of a file, which is gone.
+        if (shortage({cqe.res, 0}) || cqe.res == -EAGAIN || cqe.res == -ECANCELED)
+            ::close(static_cast<int>(name >> 1));
+        return;
+    }
     completion c{cqe.res, cqe.flags};
     if (!c.more() && o->in_flight) {
         o->in_flight = false;
@@ -253,11 +285,11 @@ void ring::wait(microseconds_t deadline) noexcept {
                                   static_cast<long long>(wait % second) * 1000};
         r = io_uring_submit_and_wait_timeout(&_ring, &cqe, 1, &timeout, nullptr);
     }
-    if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN) broken("enter", -r);
+    if (r < 0 && r != -ETIME && !passing(r)) broken("enter", -r);
     // What the kernel did not take for want of memory must go before its arguments are reused.
-    for (int tries = 0; tries < 100 && io_uring_sq_ready(&_ring) > 0; ++tries) {
+    for (unsigned tries = 0; io_uring_sq_ready(&_ring) > 0;) {
         ++_enters;
-        io_uring_submit_and_get_events(&_ring);
+        submit_again(_ring, tries);
     }
 }
 

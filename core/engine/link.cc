@@ -9,6 +9,7 @@
 
 #include "core/ssh/transport_link.hh"
 #include "crypto/random.hh"
+#include "ring/shortage.hh"
 
 namespace burin::engine {
 
@@ -27,6 +28,11 @@ constexpr std::size_t go_message_bytes = 4096;
 constexpr std::size_t most_raw_bytes = 16 * 1024;
 // WebSocket messages stay well below the 512 KiB that Go accepts (docs/wire.md section 3.1).
 constexpr std::size_t seal_bytes = 480 * 1024;
+// A kernel that is short of something for a receive or send has done nothing of it: all flows of the
+// session wait for so long instead of ending. For how long in all, the ping decides.
+constexpr ring::microseconds_t shortage_pause = 10 * ring::millisecond;
+// A worker that is later than this was stopped, or its machine was.
+constexpr ring::microseconds_t stood_still = ring::second;
 
 }  // namespace
 
@@ -49,8 +55,7 @@ link::~link() {
 void link::arm_receive() noexcept {
     if (_ended || _receive.in_flight) return;
     // A stranger's next request waits until the answer to the last one has gone.
-    if (_framing == framing::head && (!_raw_out.empty() || _send.in_flight) &&
-        _role == ssh::role::server)
+    if (_framing == framing::head && (!_raw_out.empty() || sending()) && _role == ssh::role::server)
         return;
     bool early = !logged_in();
     _group = early ? &_worker.early_buffers() : &_worker.session_buffers();
@@ -67,6 +72,8 @@ void link::on_received(ring::completion c) noexcept {
         take(std::move(buffer), static_cast<std::uint32_t>(c.result));
     } else if (c.result == -ENOBUFS) {
         _group->ran_out();
+    } else if (ring::shortage(c)) {
+        return _worker.timers().arm(_pause, _worker.now() + shortage_pause);
     } else if (c.result == 0) {
         end(end_of_stream);
     } else if (c.result != -EAGAIN && c.result != -EINTR) {
@@ -169,7 +176,7 @@ void link::take_head(bytes_view bytes) noexcept {
 // read answers is owed one.
 void link::read_heads() noexcept {
     while (!_ended && _framing == framing::head && !_close_after_send && !_carry.empty() &&
-           (_role == ssh::role::client || (_raw_out.empty() && !_send.in_flight))) {
+           (_role == ssh::role::client || (_raw_out.empty() && !sending()))) {
         std::size_t used = on_head(_carry);
         if (used == 0 && _framing == framing::head) return;
         _carry.erase(_carry.begin(), _carry.begin() + static_cast<std::ptrdiff_t>(used));
@@ -255,7 +262,13 @@ void link::on_request_reply(bool success, bytes_view payload) noexcept {
 
 void link::on_keepalive(ring::microseconds_t now) noexcept {
     if (_ended) return;
-    if (_ping_waiting) return end("ping timeout");
+    if (_ping_waiting) {
+        // The time that we stood still ourselves is not the peer's: its answer may lie in the
+        // socket, behind more than one turn takes.
+        if (now - _keepalive.deadline() > stood_still)
+            return _worker.timers().arm(_keepalive, now + _options.ping_timeout);
+        return end("ping timeout");
+    }
     _ping_waiting = true;
     _ping_sent = now;
     _connection->request(_transport->is_native() ? "keepalive@openssh.com" : "ping", {});
@@ -393,7 +406,9 @@ void link::flush() noexcept {
     _flushing = true;
     if (_framing == framing::head && !_ended) read_heads();
     bool starved = false;
-    if (!_send.in_flight) {
+    if (!_send.in_flight && sending()) {
+        if (!_pause.armed()) arm_send();
+    } else if (!sending()) {
         bool something = !_raw_out.empty() ||
                          (_transport != nullptr && _transport->control_pending()) ||
                          (_connection != nullptr && _connection->pending());
@@ -415,7 +430,7 @@ void link::flush() noexcept {
     }
     if (!_ended && !_close_after_send && _raw_out.size() < most_raw_bytes) arm_receive();
     _flushing = false;
-    if (!_send.in_flight) {
+    if (!sending()) {
         if (_close_after_send && _raw_out.empty()) end("");
         if (!starved && _connection != nullptr && !_ended && _connection->pending())
             _worker.wake(*this);
@@ -462,6 +477,8 @@ void link::on_sent(ring::completion c) noexcept {
         ++_counters.sends;
         _counters.sent_bytes += static_cast<std::uint64_t>(c.result);
         _sent += static_cast<std::size_t>(c.result);
+    } else if (ring::shortage(c) && !_ended) {
+        return _worker.timers().arm(_pause, _worker.now() + shortage_pause);
     } else if (c.result != -EINTR && c.result != -EAGAIN) {
         _sent = _sealed;
         end(c.result == 0 ? "connection closed" : std::strerror(-c.result));
@@ -480,6 +497,7 @@ void link::end(std::string_view why) noexcept {
     _ready = false;
     _keepalive.disarm();
     _deadline.disarm();
+    _pause.disarm();
     std::string reason(why);  // may lie in what is about to go
     if (_connection != nullptr) _connection->lose();
     on_ended(reason);
@@ -500,7 +518,8 @@ void link::cancel_next() noexcept {
     }
 }
 
-void link::on_cancelled(ring::completion) noexcept {
+void link::on_cancelled(ring::completion c) noexcept {
+    if (ring::cancel_failed(c)) _receive_cancelled = _send_cancelled = false;
     cancel_next();
     retire();
 }

@@ -148,15 +148,19 @@ class link : public turn_member,
     void open_message() noexcept;
     void close_message() noexcept;
     void cancel_next() noexcept;
+    // Something sealed is not sent yet.
+    bool sending() const noexcept { return _send.in_flight || _sent < _sealed; }
     void retire() noexcept;
     void on_keepalive(ring::microseconds_t) noexcept;
     void on_deadline(ring::microseconds_t) noexcept;
+    void on_pause_over(ring::microseconds_t) noexcept { _worker.wake(*this); }
 
     ring::member_op<&link::on_received> _receive{this};
     ring::member_op<&link::on_sent> _send{this};
     ring::member_op<&link::on_cancelled> _cancel{this};
     ring::member_timer<&link::on_keepalive> _keepalive{this};
     ring::member_timer<&link::on_deadline> _deadline{this};
+    ring::member_timer<&link::on_pause_over> _pause{this};  // ring/shortage.hh
     std::string _deadline_why;
 
     // ---- in ----

@@ -117,7 +117,9 @@ void listener::on_accepted(ring::completion c) noexcept {
             _accepted(_owner, c.result);
     }
     if (c.more() || _stopping) return;
-    if (c.result == -EMFILE || c.result == -ENFILE || c.result == -ENOBUFS || c.result == -ENOMEM) {
+    // A connection that was gone before it was taken is no reason to wait, nor is a full queue of
+    // completions; whatever else keeps us from taking any does so for a while.
+    if (c.result < 0 && c.result != -ECONNABORTED && c.result != -EINTR && c.result != -EAGAIN) {
         ++_pauses;
         _worker.timers().arm(_resume, _worker.now() + pause);
         return;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <future>
+#include <stdexcept>
 
 #include "core/engine/privileges.hh"
 
@@ -55,6 +56,9 @@ std::string supervisor::confine(std::vector<unsigned> kept) {
 }
 
 void supervisor::start_workers(unsigned count, worker_options options) {
+    // Signals are blocked: without these nothing could end the program but SIGKILL.
+    if (_signals < 0 || _wake < 0)
+        throw std::runtime_error("there is no descriptor for signals (see ulimit -n)");
     // Where something was left for the rings it goes now; elsewhere this changes nothing.
     const auto settle = [kept = _kept] {
         if (kept) (void)drop_privileges(*kept, privilege_stage::final);

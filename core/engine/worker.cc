@@ -26,6 +26,8 @@ constexpr ring::buffer_group::shape early_shape{
 constexpr std::size_t arena_bytes = 512 * 1024;
 constexpr std::uint32_t arenas_limit = 1024;
 constexpr ring::microseconds_t wind_up_limit = 500 * ring::millisecond;
+// None of the arenas is there at all: memory is asked for again after this.
+constexpr ring::microseconds_t memory_pause = 10 * ring::millisecond;
 // A worker with fewer turns in this time moves nothing in bulk, and gives back what bulk needed.
 constexpr ring::microseconds_t rest_time = ring::second;
 constexpr std::uint64_t rest_turns = 200;
@@ -124,6 +126,7 @@ void worker::run() {
     _session_buffers.reset();
     _socket_buffers.reset();
     _rest.disarm();
+    _arenas_again.disarm();
     _timers.reset();
     _ring.reset();
 }
@@ -237,11 +240,18 @@ std::byte* worker::take_arena(turn_member& m) noexcept {
         m._starved = true;
         _starved.push_back(&m);
     }
+    // Where none is in use nobody gives one back.
+    if (arena == nullptr && _arenas->in_use() == 0 && !_arenas_again.armed())
+        _timers->arm(_arenas_again, _now + memory_pause);
     return arena;
 }
 
 void worker::give_back_arena(std::byte* arena) noexcept {
     _arenas->give_back(arena);
+    wake_starved();
+}
+
+void worker::wake_starved() noexcept {
     for (turn_member* m : _starved) {
         m->_starved = false;
         wake(*m);

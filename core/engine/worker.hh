@@ -144,6 +144,8 @@ class worker {
     void flush() noexcept;
     void on_mail(ring::completion) noexcept;
     void on_rest(ring::microseconds_t) noexcept;
+    void on_arenas_again(ring::microseconds_t) noexcept { wake_starved(); }
+    void wake_starved() noexcept;
 
     unsigned _index;
     worker_options _options;
@@ -171,6 +173,7 @@ class worker {
     turn_member* _woken = nullptr;
     turn_member* _woken_last = nullptr;
     std::vector<turn_member*> _starved;  // of arenas
+    ring::member_timer<&worker::on_arenas_again> _arenas_again{this};
     relay::tun_queue* _tun = nullptr;
     std::vector<std::unique_ptr<disposable>> _disposed;
     std::set<resident*> _residents;

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "ring/shortage.hh"
+
 namespace burin::relay {
 namespace {
 
@@ -86,7 +88,11 @@ struct dial_attempt {
         }
         free_if_reaped();
     }
-    void on_cancelled(ring::completion) noexcept { free_if_reaped(); }
+    void on_cancelled(ring::completion c) noexcept {
+        if (ring::cancel_failed(c) && connect.in_flight)
+            return dialer_._ring.cancel(cancel, connect);
+        free_if_reaped();
+    }
     // Takes this object away when the ring is done with it.
     void free_if_reaped() noexcept {
         if (connect.in_flight || cancel.in_flight) return;

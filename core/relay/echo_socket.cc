@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "crypto/random.hh"
+#include "ring/shortage.hh"
 #include "tun/checksum.hh"
 #include "tun/ip_header.hh"
 
@@ -380,7 +381,8 @@ void echo_socket::stop() noexcept {
     check_stopped();
 }
 
-void echo_socket::on_cancelled(ring::completion) noexcept {
+void echo_socket::on_cancelled(ring::completion c) noexcept {
+    if (ring::cancel_failed(c) && _ready.in_flight) return _context.ring.cancel(_cancel, _ready);
     check_stopped();
 }
 

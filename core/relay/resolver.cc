@@ -14,6 +14,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "ring/shortage.hh"
+
 namespace burin::relay {
 namespace {
 
@@ -124,7 +126,11 @@ struct resolver::watch {
         resolver._ring.poll(poll, socket, wanted);
     }
     void on_poll(ring::completion) noexcept;
-    void on_cancelled(ring::completion) noexcept { resolver.sweep(); }
+    void on_cancelled(ring::completion c) noexcept {
+        if (ring::cancel_failed(c) && poll.in_flight && wanted != armed)
+            return resolver._ring.cancel(cancel, poll);
+        resolver.sweep();
+    }
 
     relay::resolver& resolver;
     generation* asked;  // nothing once c-ares has closed the socket

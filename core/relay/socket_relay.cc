@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "ring/shortage.hh"
+
 namespace burin::relay {
 
 namespace {
@@ -15,6 +17,9 @@ inline constexpr ring::microseconds_t sweep_interval = ring::second;
 // How long a program may take nothing of what is left when the channel is gone: as Linux bounds its
 // orphans.
 inline constexpr std::uint8_t orphan_sweeps = 60;
+// How long the peer may leave an open without an answer: what Linux gives a connect, and the TUN's
+// flows have.
+inline constexpr std::uint8_t answer_sweeps = 130;
 
 // On: closing resets the connection at once. Off: it sends what is queued, then FIN.
 void set_linger(int descriptor, bool reset) noexcept {
@@ -183,6 +188,11 @@ void socket_relay::watch() noexcept {
         ++_context.counters.resets;
         return end(ending::reset);
     }
+    if (_channel->state == ssh::channel_state::opening && ++_still >= answer_sweeps) {
+        ++_context.counters.resets;
+        _observer.on_flow_refused(*this, "no answer to the open of a channel in time");
+        return end(ending::reset);
+    }
     if (_receive.in_flight || _listed_receiving) return;
     if (_channel->state != ssh::channel_state::open) return;
     _watching = true;
@@ -307,6 +317,7 @@ void socket_relay::on_sent(ring::completion c) noexcept {
 // ---- channel events ----
 
 void socket_relay::on_confirmed() noexcept {
+    _still = 0;
     _observer.on_flow_open(*this);
     want_receive();
 }
@@ -341,6 +352,7 @@ void socket_relay::settle() noexcept {
         if (half && _other.in_flight) return;  // on_done() comes back here
         _write_ended = true;
         if (half) {
+            _shutting_down = true;
             _context.ring.shutdown(_other, _descriptor, SHUT_WR);
             return;
         }
@@ -379,7 +391,17 @@ void socket_relay::cancel_next() noexcept {
     }
 }
 
-void socket_relay::on_done(ring::completion) noexcept {
+void socket_relay::on_done(ring::completion c) noexcept {
+    if (std::exchange(_shutting_down, false)) {
+        // No FIN will go, and the other side would wait for it for ever. One that is not connected
+        // any more has reset, which the receive tells.
+        if (c.result < 0 && c.result != -ENOTCONN && !_ending) {
+            ++_context.counters.resets;
+            return end(ending::reset);
+        }
+    } else if (ring::cancel_failed(c)) {
+        _receive_cancelled = _send_cancelled = false;
+    }
     if (_ending) cancel_next();
     // Credit that came while a shutdown was under way could not end the watch then.
     else if (_watching && !_receive_cancelled && _channel != nullptr &&

@@ -106,9 +106,11 @@ class socket_relay final : public ssh::channel_end {
     bool _write_ending = false;  // EOF of the channel seen: FIN after what is queued
     bool _write_ended = false;
     bool _receive_cancelled = false, _send_cancelled = false;
-    bool _watching = false;  // _receive is a poll for a reset
+    bool _shutting_down = false;  // _other is that
+    bool _watching = false;       // _receive is a poll for a reset
     bool _ending = false, _dead = false;
-    std::uint8_t _still = 0;  // sweeps without progress of a flow whose channel is gone
+    // Sweeps without progress of a flow whose channel is gone, or not answered yet.
+    std::uint8_t _still = 0;
 };
 
 static_assert(sizeof(socket_relay) <= 256, "10 000 idle flows stay small");

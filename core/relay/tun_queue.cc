@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "crypto/random.hh"
+#include "ring/shortage.hh"
 
 namespace burin::relay {
 
@@ -26,6 +27,8 @@ static_assert(slot_shape.bytes >= tun::max_frame_bytes);
 
 // Flows that moved within this time share what may be under way.
 constexpr ring::microseconds_t epoch_time = 50 * ring::millisecond;
+// A kernel that is short of something for a read is asked again after this.
+constexpr ring::microseconds_t shortage_pause = 10 * ring::millisecond;
 constexpr ring::microseconds_t crowd_interval = 10 * ring::second;
 // Less would be single segments instead of superframes.
 constexpr std::uint32_t least_fair_share = 16 * 1024;
@@ -92,6 +95,9 @@ void tun_queue::on_read(ring::completion c) noexcept {
     } else if (c.result == -ENOBUFS) {
         ++_counters.out_of_slots;
         _slots.ran_out();
+    } else if (ring::shortage(c) || c.result == -ECANCELED) {
+        ++_counters.read_errors;
+        timers().arm(_pause, time() + shortage_pause);
     } else if (c.result != -EAGAIN && c.result != -EINTR && !_lost) {
         ++_counters.read_errors;
         _lost = true;
@@ -427,8 +433,12 @@ void tun_queue::flush() noexcept {
     _blocks.end_turn();
     free_dead();
     _slots.offer();
-    if (!_read.in_flight && !_stopping && !_lost && _slots.offered() > 0)
-        _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
+    if (!_read.in_flight && !_stopping && !_lost && !_pause.armed()) {
+        if (_slots.offered() > 0)
+            _context.ring.read_frames(_read, _descriptor.number(), _slots.id());
+        else if (_slots.held() == 0)  // no memory for a first one; else one comes back in a turn
+            timers().arm(_pause, time() + shortage_pause);
+    }
     if (_stopping && !_stopped && quiet()) {
         _stopped = true;
         _uplink.on_stopped();
@@ -465,6 +475,7 @@ void tun_queue::stop() noexcept {
         if (f != nullptr) f->reset();
     if (_datagrams != nullptr) _datagrams->stop();
     _echo.stop();
+    _pause.disarm();
     if (_read.in_flight) _context.ring.cancel(_cancel, _read);
 }
 

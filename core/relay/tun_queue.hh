@@ -231,6 +231,7 @@ class tun_queue final : private tun::tcp_events {
 
     void on_read(ring::completion) noexcept;
     void on_cancelled(ring::completion) noexcept;
+    void on_pause_over(ring::microseconds_t) noexcept {}  // the flush that follows arms the read
     void take(bytes_view frame, unsigned from) noexcept;
     void hand_on(tun::frame_kind, const tun::parsed_frame&) noexcept;
     void take_tcp(const tun::parsed_frame&) noexcept;
@@ -286,6 +287,7 @@ class tun_queue final : private tun::tcp_events {
     ring::microseconds_t _epoch_end = 0;
     ring::member_op<&tun_queue::on_read> _read{this};
     ring::member_op<&tun_queue::on_cancelled> _cancel{this};
+    ring::member_timer<&tun_queue::on_pause_over> _pause{this};  // before the next read
     tun_queue_counters _counters;
     bool _lost = false, _stopping = false, _stopped = false;
 };

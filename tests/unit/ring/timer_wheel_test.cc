@@ -1,6 +1,7 @@
 // The wheel against a sorted map, with a clock of the test's own.
 #include "ring/timer_wheel.hh"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <random>
@@ -102,4 +103,45 @@ TEST_CASE("a timer that dies is disarmed", "[timer]") {
     REQUIRE(wheel.armed() == 0);
     wheel.advance(second);
     REQUIRE(fired.empty());
+}
+
+// A machine that slept, or a process that was stopped: all that was due meanwhile is due now, each
+// once, and what is not due yet keeps its time. A clock that goes back (none should) does nothing.
+TEST_CASE("a jump of the clock fires what it passed, and nothing else", "[timer]") {
+    unsigned seed = std::random_device{}();
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    constexpr microseconds_t hour = 3600 * second, day = 24 * hour;
+    for (microseconds_t jump : {microseconds_t{0}, 10 * second, 70 * second, hour, day, 13 * day}) {
+        microseconds_t now = random() % (20 * day);
+        timer_wheel wheel(now);
+        std::vector<std::pair<int, microseconds_t>> fired;
+        std::vector<std::unique_ptr<probe>> probes;
+        std::map<int, microseconds_t> expected;
+        for (int i = 0; i < 300; ++i) {
+            probes.push_back(std::make_unique<probe>(&fired, i));
+            const microseconds_t spans[] = {100 * millisecond, 60 * second, 2 * hour, 30 * day};
+            expected[i] = now + random() % spans[random() % 4];
+            wheel.arm(probes.back()->t, expected[i]);
+        }
+        wheel.advance(now < second ? 0 : now - second);
+        REQUIRE(fired.empty());
+        now += jump;
+        wheel.advance(now);
+        for (auto& [i, when] : fired) {
+            REQUIRE(expected.count(i) == 1);
+            REQUIRE(expected[i] <= now);
+            REQUIRE(when == now);
+            expected.erase(i);
+        }
+        for (auto& [i, at] : expected) REQUIRE(at + millisecond > now);
+        // The wheel goes on as before: the next one comes at its time.
+        if (expected.empty()) continue;
+        microseconds_t earliest = timer_wheel::never;
+        for (auto& [i, at] : expected) earliest = std::min(earliest, at);
+        REQUIRE(wheel.next() <= std::max(earliest, now) + 2 * millisecond);
+        fired.clear();
+        wheel.advance(earliest + millisecond);
+        REQUIRE_FALSE(fired.empty());
+    }
 }
