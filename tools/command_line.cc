@@ -25,6 +25,8 @@ constexpr int usage_status = 2, failure_status = 1;
 constexpr unsigned most_workers = 256;
 constexpr std::uint32_t most_channels = 1'000'000;
 constexpr std::uint64_t least_memory = 16u << 20;
+// Less, and a session would do little else than agree on keys.
+constexpr std::uint64_t least_rekey = 64u << 10;
 // What UDP carries, and sources that one channel remembers, each looked for in turn.
 constexpr std::int64_t most_datagram_bytes = 65507, most_sources = 1000;
 
@@ -99,7 +101,7 @@ std::string normalise(const CLI::App& app, const texts& arguments, texts& into) 
 
 // Values as texts; what they mean is decided in one place, below, with Go's words.
 struct common_flags {
-    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1";
+    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey;
     bool verbose = false;
 
     void add_to(CLI::App& app) {
@@ -113,6 +115,9 @@ struct common_flags {
         app.add_option("--max-channels", max_channels,
                        "Channels that one session may have open (default 10000)");
         app.add_option("--workers", workers, "Threads, each with its own io_uring (default 1)");
+        app.add_option("--rekey-limit", rekey,
+                       "Bytes in a direction after which new keys are agreed, as 1G (default 64G, "
+                       "or less for a cipher that bears less)");
         app.add_flag("-v", verbose, "Log every connection");
     }
 };
@@ -155,6 +160,12 @@ class converter {
             refuse(from.memory, "memory", "a size from 16M on is wanted");
         else
             to.memory_bytes = *memory;
+        if (from.rekey.empty()) return;
+        auto rekey = engine::parse_byte_count(from.rekey);
+        if (!rekey || *rekey < least_rekey)
+            refuse(from.rekey, "rekey-limit", "a size from 64K on is wanted");
+        else
+            to.rekey_bytes = *rekey;
     }
     void auth(const std::string& text) {
         // The value is a secret: it is not repeated.
@@ -188,6 +199,7 @@ std::optional<std::int64_t> number_from(const environment& env, std::string_view
 void common_from(const environment& env, common_settings& into) {
     duration_from(env, "CHISEL_PING_TIMEOUT", into.ping_timeout);
     duration_from(env, "CHISEL_DIAL_TIMEOUT", into.dial_timeout);
+    duration_from(env, "CHISEL_SSH_TIMEOUT", into.exchange_timeout);
     if (auto bytes = number_from(env, "CHISEL_WS_READ_LIMIT"); bytes && *bytes >= 0)
         into.message_limit = static_cast<std::uint64_t>(*bytes);
     duration_from(env, "CHISEL_UDP_DEADLINE", into.datagrams.deadline);

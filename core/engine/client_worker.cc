@@ -41,6 +41,7 @@ std::string client_shared::prepare() {
     }
     transport.fingerprint = settings->fingerprint;
     transport.guess_key_exchange = true;
+    transport.rekey_bytes = settings->rekey_bytes;
     return {};
 }
 

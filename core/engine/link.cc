@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/engine/duration.hh"
 #include "core/ssh/transport_link.hh"
 #include "crypto/random.hh"
 #include "ring/shortage.hh"
@@ -28,8 +29,8 @@ constexpr std::size_t go_message_bytes = 4096;
 constexpr std::size_t most_raw_bytes = 16 * 1024;
 // WebSocket messages stay well below the 512 KiB that Go accepts (docs/wire.md section 3.1).
 constexpr std::size_t seal_bytes = 480 * 1024;
-// A kernel that is short of something for a receive or send has done nothing of it: all flows of the
-// session wait for so long instead of ending. For how long in all, the ping decides.
+// A kernel that is short of something for a receive or send has done nothing of it: all flows of
+// the session wait for so long instead of ending. For how long in all, the ping decides.
 constexpr ring::microseconds_t shortage_pause = 10 * ring::millisecond;
 // A worker that is later than this was stopped, or its machine was.
 constexpr ring::microseconds_t stood_still = ring::second;
@@ -37,7 +38,11 @@ constexpr ring::microseconds_t stood_still = ring::second;
 }  // namespace
 
 link::link(worker& w, int descriptor, ssh::role role, const link_options& options)
-    : _worker(w), _descriptor(descriptor), _role(role), _options(options) {
+    : _worker(w),
+      _descriptor(descriptor),
+      _role(role),
+      _options(options),
+      _exchange_watch(_exchange, options.exchange_timeout) {
     ++_worker.load;
     _worker.add(*this);
     arm_receive();
@@ -292,6 +297,15 @@ void link::on_deadline(ring::microseconds_t) noexcept {
     end(_deadline_why);
 }
 
+void link::on_exchange_overdue(ring::microseconds_t) noexcept {
+    const std::string why =
+        fmt::format("ssh: rekeying failed: not done within {}",
+                    duration_text(std::chrono::microseconds(_options.exchange_timeout)));
+    _transport->disconnect(static_cast<std::uint32_t>(ssh::disconnect_reason::key_exchange_failed),
+                           why);
+    end(why);
+}
+
 // ---- out ----
 
 void link::send_raw(std::string_view text) noexcept {
@@ -392,6 +406,8 @@ void link::seal() noexcept {
         _sealed = part;
     }
     if (_transport == nullptr || !_raw_out.empty()) return;
+    // The first may end a key exchange: credit that waited for it goes before payload does.
+    seal_control();
     if (_connection != nullptr) _connection->flush_adjusts();
     seal_control();
     if (_connection != nullptr && !_transport->control_pending() && !_ended) {
@@ -422,6 +438,7 @@ void link::flush() noexcept {
         }
     }
     if (_connection != nullptr && !_ended) _connection->tell_sendable();
+    if (_ready && !_ended) _exchange_watch.look(*_transport, _worker.timers(), _worker.now());
     // Payload that could not be sealed keeps no receive buffer when those run short.
     if (_connection != nullptr && _connection->queued_bytes() > 0) {
         auto short_of = [](const ring::buffer_group& g) { return g.held() > g.count() / 2; };
@@ -498,6 +515,7 @@ void link::end(std::string_view why) noexcept {
     _keepalive.disarm();
     _deadline.disarm();
     _pause.disarm();
+    _exchange.disarm();
     std::string reason(why);  // may lie in what is about to go
     if (_connection != nullptr) _connection->lose();
     on_ended(reason);
@@ -555,10 +573,12 @@ void link::report(std::string& into) const {
         return times == 0 ? 0 : bytes / times;
     };
     into += fmt::format(
-        "{}: received={} in {} mean={} sent={} in {} mean={} unsent={} latency-us={}\n", describe(),
-        _counters.received_bytes, _counters.receives,
+        "{}: received={} in {} mean={} sent={} in {} mean={} unsent={} latency-us={} "
+        "key-exchanges={}\n",
+        describe(), _counters.received_bytes, _counters.receives,
         mean(_counters.received_bytes, _counters.receives), _counters.sent_bytes, _counters.sends,
-        mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency);
+        mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency,
+        _transport == nullptr ? 0 : _transport->counters().key_exchanges);
     if (_connection == nullptr) return;
     const ssh::connection_counters& c = _connection->counters();
     std::uint32_t oldest = 0;

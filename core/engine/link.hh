@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/engine/exchange_watch.hh"
 #include "core/engine/worker.hh"
 #include "core/http/websocket.hh"
 #include "core/relay/socket_relay.hh"
@@ -35,6 +36,8 @@ struct link_counters {
 struct link_options {
     ring::microseconds_t keepalive = 25 * ring::second;     // 0: none
     ring::microseconds_t ping_timeout = 25 * ring::second;  // for the answer
+    // For a key exchange after the first, which is part of the login.
+    ring::microseconds_t exchange_timeout = 30 * ring::second;
     ssh::connection_limits limits;
     // Longest WebSocket message taken; 0: any.
     std::uint64_t message_limit = http::websocket_reader::default_message_limit;
@@ -154,6 +157,7 @@ class link : public turn_member,
     void on_keepalive(ring::microseconds_t) noexcept;
     void on_deadline(ring::microseconds_t) noexcept;
     void on_pause_over(ring::microseconds_t) noexcept { _worker.wake(*this); }
+    void on_exchange_overdue(ring::microseconds_t) noexcept;
 
     ring::member_op<&link::on_received> _receive{this};
     ring::member_op<&link::on_sent> _send{this};
@@ -161,6 +165,8 @@ class link : public turn_member,
     ring::member_timer<&link::on_keepalive> _keepalive{this};
     ring::member_timer<&link::on_deadline> _deadline{this};
     ring::member_timer<&link::on_pause_over> _pause{this};  // ring/shortage.hh
+    ring::member_timer<&link::on_exchange_overdue> _exchange{this};
+    exchange_watch _exchange_watch;
     std::string _deadline_why;
 
     // ---- in ----

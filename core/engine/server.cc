@@ -119,6 +119,7 @@ int run_server(const server_settings& s) {
     if (s.verbose) shared.requests = &requests.emplace(STDOUT_FILENO);
     shared.transport.host_key = &*key.key;
     shared.transport.logins = &policy;
+    shared.transport.rekey_bytes = s.rekey_bytes;
 
     std::string no_echo;
     shared.echoes = open_echo_services(s.workers, no_echo);

@@ -20,6 +20,8 @@ struct common_settings {
     ring::microseconds_t keepalive = 25 * ring::second;  // 0: none
     ring::microseconds_t ping_timeout = 0;               // 0: as keepalive
     ring::microseconds_t dial_timeout = 30 * ring::second;
+    ring::microseconds_t exchange_timeout = 30 * ring::second;  // for new keys in a session
+    std::uint64_t rekey_bytes = ssh::settings{}.rekey_bytes;    // after which keys are changed
     unsigned workers = 1;
     std::uint64_t memory_bytes = 256u << 20;  // a worker
     std::uint32_t max_channels = 10'000;      // a session
@@ -31,6 +33,7 @@ struct common_settings {
     link_options session() const {
         return {.keepalive = keepalive,
                 .ping_timeout = ping_timeout == 0 ? keepalive : ping_timeout,
+                .exchange_timeout = exchange_timeout,
                 .limits = {.max_channels = max_channels},
                 .message_limit = message_limit};
     }

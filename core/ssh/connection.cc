@@ -457,7 +457,7 @@ void connection::tell_sendable() noexcept {
 // ---- flush ----
 
 bool connection::pending() const noexcept {
-    return !_adjust.empty() || (!_ready.empty() && _transport.data_allowed()) ||
+    return ((!_adjust.empty() || !_ready.empty()) && _transport.data_allowed()) ||
            (!_waiting.empty() && _queued_bytes < queued_limit_bytes);
 }
 

@@ -46,6 +46,9 @@ void connection::maybe_grow(channel& c) noexcept {
 }
 
 void connection::flush_adjusts() noexcept {
+    // Between old and new keys credit gathers on its channels, one message each when they are
+    // there.
+    if (!_transport.data_allowed()) return;
     while (!_adjust.empty()) {
         channel* c = _adjust.first();
         _adjust.remove(*c);

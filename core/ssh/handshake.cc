@@ -14,6 +14,12 @@ namespace {
 // All messages that belong to the method, 30 to 49: one of them is what a wrong guess sent.
 constexpr message_set any_of_method = ((message_set{1} << 50) - 1) & ~((message_set{1} << 30) - 1);
 
+// What one key may carry: 2^32 blocks of a cipher whose blocks are as large as those of AES, 1 GiB
+// of any other (RFC 4344 section 3.2; docs/wire.md section 4.7).
+std::uint64_t most_bytes(crypto::cipher kind) {
+    return std::uint64_t{1} << (crypto::name_of(kind).starts_with("aes") ? 36 : 30);
+}
+
 byte_vector ecdh_init(const crypto::curve25519_key& key) {
     byte_vector out;
     wire::writer(out).byte(static_cast<std::uint8_t>(message::ecdh_init)).string(key.public_key());
@@ -22,8 +28,8 @@ byte_vector ecdh_init(const crypto::curve25519_key& key) {
 
 }  // namespace
 
-void handshake::start() {
-    _stage = _link.side == role::client ? as_client() : as_server();
+void handshake::start(exchange_begun begun) {
+    _stage = _link.side == role::client ? as_client(begun) : as_server();
     _stage.start();
 }
 
@@ -40,10 +46,11 @@ void handshake::take(bytes_span payload) {
     _inbox.deliver(payload);
 }
 
-task handshake::as_client() {
+task handshake::as_client(exchange_begun begun) {
     const auto key = crypto::curve25519_key::generate();
     const byte_vector init = ecdh_init(key);
-    const bool guesses = first() && _link.config.guess_key_exchange;
+    const bool guesses = _link.config.guess_key_exchange && begun == exchange_begun::here &&
+                         (first() || _guess_fits);
     offer(guesses);
     if (guesses) _link.packets.queue_exchange(init);
 
@@ -109,8 +116,9 @@ task handshake::as_server() {
 }
 
 void handshake::offer(bool first_packet_follows) {
+    // Later a client offers first what the server has: no other key would do.
     const std::string_view host_key =
-        _link.side == role::server ? _link.config.host_key->algorithm() : std::string_view{};
+        _link.side == role::server ? _link.config.host_key->algorithm() : _host_key_name;
     _ours = own_kexinit(_link.side, first() ? exchange_turn::first : exchange_turn::later,
                         _link.config.ciphers, host_key, first_packet_follows);
     _link.packets.queue_exchange(_ours);
@@ -137,6 +145,8 @@ bool handshake::take_offer(bytes_view payload) {
     }
     _key_exchange_name = _agreed.key_exchange;
     _host_key_name = _agreed.host_key;
+    _guess_fits = first_name(ours.key_exchanges) == first_name(theirs.key_exchanges) &&
+                  first_name(theirs.host_keys) == _host_key_name;
     return true;
 }
 
@@ -189,6 +199,8 @@ bool handshake::derive(new_keys& into, bytes_view secret, const crypto::sha256_d
         _agreed.to_server, crypto::direction::client_to_server, secret, digest, _session_id);
     const auto to_client = crypto::derive_keys(
         _agreed.to_client, crypto::direction::server_to_client, secret, digest, _session_id);
+    _link.packets.limit_keys(
+        std::min(most_bytes(_agreed.to_server), most_bytes(_agreed.to_client)));
     const bool client = _link.side == role::client;
     into.sealer = client ? crypto::make_sealer(_agreed.to_server, to_server)
                          : crypto::make_sealer(_agreed.to_client, to_client);

@@ -15,6 +15,9 @@
 
 namespace burin::ssh {
 
+// Whose KEXINIT came first. A guess is for who does not know the peer's yet.
+enum class exchange_begun : std::uint8_t { here, by_peer };
+
 class handshake {
   public:
     explicit handshake(transport_link& link) : _link(link) {}
@@ -22,7 +25,7 @@ class handshake {
     handshake& operator=(const handshake&) = delete;
 
     // Queues our KEXINIT and waits for the peer's. Not while running().
-    void start();
+    void start(exchange_begun);
     bool running() const { return _stage.running(); }
     // From the peer's KEXINIT to its NEWKEYS: it may send nothing else in between.
     bool peer_exchanges() const { return _peer_exchanges; }
@@ -45,7 +48,7 @@ class handshake {
         std::unique_ptr<crypto::packet_sealer> sealer;
         std::unique_ptr<crypto::packet_opener> opener;
     };
-    task as_client();
+    task as_client(exchange_begun);
     task as_server();
 
     void offer(bool first_packet_follows);
@@ -74,6 +77,7 @@ class handshake {
     bool _peer_takes_ext_info = false;
     agreement _agreed;
     // Of the last exchange.
+    bool _guess_fits = false;  // the same lists again, and a guess is right
     std::string _key_exchange_name, _host_key_name;
     byte_vector _host_key;
     std::string _fingerprint;

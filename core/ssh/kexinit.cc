@@ -22,6 +22,17 @@ std::string nothing_common(std::string_view what, std::string_view client,
            "; server offers " + printable(server, 400);
 }
 
+// All that we can verify, `first` in front.
+std::string client_host_keys(std::string_view first) {
+    std::string out(first);
+    for (std::string_view left = verifiable_host_keys; !left.empty();) {
+        const std::string_view name = first_name(left);
+        left.remove_prefix(std::min(left.size(), name.size() + 1));
+        if (name != first) out.append(out.empty() ? "" : ",").append(name);
+    }
+    return out;
+}
+
 }  // namespace
 
 bool parse(bytes_view payload, kexinit& into) {
@@ -73,7 +84,8 @@ byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
     }
     kexinit offer;
     offer.key_exchanges = key_exchanges;
-    offer.host_keys = side == role::client ? verifiable_host_keys : host_key;
+    const std::string host_keys = side == role::client ? client_host_keys(host_key) : "";
+    offer.host_keys = side == role::client ? std::string_view(host_keys) : host_key;
     offer.ciphers_to_server = offer.ciphers_to_client = ciphers;
     offer.macs_to_server = offer.macs_to_client = own_macs;
     offer.compressions_to_server = offer.compressions_to_client = "none";

@@ -41,8 +41,8 @@ void build(byte_vector& out, const kexinit&);
 enum class exchange_turn { first, later };
 
 // Our KEXINIT payload. `host_key` is the name of the server's own key; a client offers all it can
-// verify. Only what is implemented is offered; the MACs never serve, because every cipher brings
-// its own, but a peer's parser may want some.
+// verify, and that name, if there is one, first. Only what is implemented is offered; the MACs
+// never serve, because every cipher brings its own, but a peer's parser may want some.
 byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
                         std::string_view host_key, bool first_packet_follows);
 

@@ -24,15 +24,24 @@ class transport::machine {
     machine(const settings& config, role side, dialect speaks, transport_events& events)
         : link(config, side, speaks, events), keys(link), login(link) {
         // Refused below, once it is known that the peer speaks SSH.
-        if (!refuses_native()) keys.start();
+        if (!refuses_native()) keys.start(exchange_begun::here);
     }
 
     std::size_t receive(bytes_span run);
-    // No key exchange runs, and our NEWKEYS of the last one is sealed.
-    bool may_rekey() const {
-        return link.authenticated && !link.ended && !keys.running() && !link.packets.closed();
+    // From the first KEXINIT until both NEWKEYS are where they belong.
+    bool exchanging() const { return keys.running() || link.packets.closed(); }
+    bool may_rekey() const { return link.authenticated && !link.ended && !exchanging(); }
+    // Our KEXINIT stands behind what was queued before it: a server's USERAUTH_SUCCESS above all,
+    // because clients (OpenSSH's) cannot bear new keys within the login.
+    bool rekey_due() const {
+        return may_rekey() && (_rekey_wanted || link.packets.keys_are_spent()) &&
+               link.packets.ordinary_empty();
     }
-    bool rekey_due() const { return may_rekey() && link.packets.keys_are_spent(); }
+    void rekey_if_due() {
+        if (!rekey_due()) return;
+        _rekey_wanted = false;
+        keys.start(exchange_begun::here);
+    }
     // The owner, and a client whose login is on its way, may send connection messages.
     bool talks() const {
         return !link.ended &&
@@ -40,7 +49,9 @@ class transport::machine {
     }
     void refuse_unknown();
     void start_rekey() {
-        if (may_rekey()) keys.start();
+        if (!may_rekey()) return;
+        _rekey_wanted = true;
+        rekey_if_due();
     }
 
     transport_link link;
@@ -60,6 +71,8 @@ class transport::machine {
     void take_key_exchange(bytes_span payload);
     bool take_generic(bytes_span payload);
     void take_ping(bytes_view payload);
+
+    bool _rekey_wanted = false;
 };
 
 std::size_t transport::machine::receive(bytes_span run) {
@@ -88,7 +101,7 @@ std::size_t transport::machine::receive(bytes_span run) {
         }
         deliver(got.payload);
     }
-    if (rekey_due()) keys.start();
+    rekey_if_due();
     return link.ended ? run.size() : taken;
 }
 
@@ -164,12 +177,15 @@ void transport::machine::refuse_unknown() {
 void transport::machine::take_key_exchange(bytes_span payload) {
     if (number_of(payload) == message::kexinit && !keys.running()) {
         // A peer that begins the next one before our NEWKEYS is on its way has not ended the last.
-        if (!may_rekey()) {
-            return link.fail(
-                disconnect_reason::protocol_error,
-                link.authenticated ? "a key exchange within another" : "rekeying before the login");
+        if (exchanging()) {
+            return link.fail(disconnect_reason::protocol_error, "a key exchange within another");
         }
-        keys.start();
+        // Strangers do not make a server sign again and again.
+        if (!link.authenticated && link.side == role::server) {
+            return link.fail(disconnect_reason::protocol_error, "rekeying before the login");
+        }
+        _rekey_wanted = false;
+        keys.start(exchange_begun::by_peer);
     }
     const bool was_secured = keys.secured();
     keys.take(payload);
@@ -237,7 +253,7 @@ bool transport::control_pending() const noexcept {
 }
 
 std::size_t transport::seal_control(bytes_span room) noexcept {
-    if (_machine->rekey_due()) _machine->keys.start();
+    _machine->rekey_if_due();
     return _machine->link.packets.seal_queued(room);
 }
 
@@ -257,6 +273,10 @@ std::size_t transport::seal(bytes_view head, bytes_view body, std::byte* out) no
 
 void transport::start_rekey() {
     _machine->start_rekey();
+}
+
+bool transport::exchanging() const noexcept {
+    return _machine->exchanging();
 }
 
 void transport::disconnect(std::uint32_t reason, std::string_view text) {

@@ -78,7 +78,8 @@ struct settings {
     // Ciphers offered, in order: aes128-gcm@openssh.com and aes256-gcm@openssh.com are known.
     std::string ciphers = "aes128-gcm@openssh.com,aes256-gcm@openssh.com";
     // What one set of keys may carry, payload bytes and packets in a direction, before a new key
-    // exchange begins by itself (docs/wire.md section 4.7).
+    // exchange begins by itself; fewer bytes where the cipher bears less (docs/wire.md
+    // section 4.7).
     std::uint64_t rekey_bytes = std::uint64_t{1} << 36;
     std::uint64_t rekey_packets = std::uint64_t{1} << 31;
 
@@ -90,6 +91,7 @@ struct settings {
     crypto::secret_string password;
     // Client: a guessed ECDH_INIT goes out with KEXINIT. Saves a round trip when the server's first
     // key exchange is curve25519-sha256 and its key ecdsa-sha2-nistp256, as our own server's are.
+    // When keys are changed the server's lists are known, and only a right guess is made.
     bool guess_key_exchange = false;
 
     // Server: never null there.
@@ -142,9 +144,13 @@ class transport {
     // both and overlaps neither. Only while data_allowed(); never fails. Returns the bytes written.
     std::size_t seal(bytes_view head, bytes_view body, std::byte* out) noexcept;
 
-    // Begins a new key exchange; data is held until it is done. Nothing happens before
-    // authentication or while one runs.
+    // Begins a new key exchange, behind the messages that are queued; data is held until it is
+    // done. Nothing happens before authentication or while one runs.
     void start_rekey();
+    // A key exchange runs, the first one or a later one: from the first KEXINIT, ours or the
+    // peer's, until both NEWKEYS have been sealed and come. counters().key_exchanges tells one from
+    // the next.
+    bool exchanging() const noexcept;
     // Queues DISCONNECT (RFC 4253 section 11.1) and ends the transport without on_failure().
     void disconnect(std::uint32_t reason, std::string_view text);
     // The message that on_message() has just been given is not known: UNIMPLEMENTED to native
@@ -179,6 +185,10 @@ inline constexpr std::size_t max_packet_bytes = 262144;
 inline constexpr std::size_t max_early_packet_bytes = 35000;
 // Control messages waiting to be sealed. A peer that makes us answer but does not read ends here.
 inline constexpr std::size_t max_queued_bytes = 1 << 20;
+// The same while new keys are agreed, until what had to wait for them is sealed: the peer cannot
+// read it meanwhile, however willing. 10 000 channels that open, with names of 255 octets, and
+// close again are 3 MiB.
+inline constexpr std::size_t max_held_bytes = 4 << 20;
 // The same for a server before authentication: with the packet being received it stays below 64
 // KiB.
 inline constexpr std::size_t max_early_queued_bytes = 16 << 10;

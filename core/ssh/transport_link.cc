@@ -8,7 +8,8 @@ namespace burin::ssh {
 bool transport_link::queue(bytes_view payload) {
     if (ended) return false;
     const bool early = side == role::server && !authenticated;
-    if (packets.queue(payload, early ? max_early_queued_bytes : max_queued_bytes)) return true;
+    const std::size_t most = packets.holding() ? max_held_bytes : max_queued_bytes;
+    if (packets.queue(payload, early ? max_early_queued_bytes : most)) return true;
     fail_silently("the peer does not read: too many messages wait to be sent to it");
     return false;
 }

@@ -16,7 +16,7 @@ packet_layer::packet_layer(const settings& config, std::string_view version)
 }
 
 bool packet_layer::queue_exchange(bytes_view payload) {
-    if (number_of(payload) == message::kexinit) _closed = true;
+    if (number_of(payload) == message::kexinit) _closed = _held = true;
     return _exchange.push(payload, max_queued_bytes);
 }
 
@@ -33,7 +33,7 @@ void packet_layer::queue_newkeys(std::unique_ptr<crypto::packet_sealer> next, se
 
 void packet_layer::queue_last(bytes_view payload) {
     // One message above the limit: it ends the connection, and tells why.
-    (_closed ? _exchange : _ordinary).push(payload, 2 * max_queued_bytes);
+    (_closed ? _exchange : _ordinary).push(payload, 2 * max_held_bytes);
 }
 
 std::size_t packet_layer::seal_queued(bytes_span room) noexcept {
@@ -58,6 +58,7 @@ std::size_t packet_layer::seal_queued(bytes_span room) noexcept {
             _closed = false;
         }
     }
+    if (!_closed && _ordinary.empty()) _held = false;
     return written;
 }
 

@@ -5,6 +5,7 @@
 // our KEXINIT is queued until our NEWKEYS is sealed, because nothing else may stand between those.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -39,6 +40,8 @@ class packet_layer {
     bool ordinary_empty() const noexcept { return _ordinary.empty(); }
     // Between our KEXINIT and our NEWKEYS.
     bool closed() const noexcept { return _closed; }
+    // Ordinary messages had to wait for new keys, and some of them still do.
+    bool holding() const noexcept { return _closed || _held; }
 
     std::size_t sealed_size(std::size_t payload) const noexcept {
         return _sealer->sealed_size(payload);
@@ -51,9 +54,12 @@ class packet_layer {
     void use_opener(std::unique_ptr<crypto::packet_opener> next, sequence_rule rule);
     void limit_packets(std::size_t bytes) noexcept;
 
+    // What the ciphers agreed on may carry with one key, in a direction.
+    void limit_keys(std::uint64_t bytes) noexcept { _most_bytes = bytes; }
     // A direction has carried what one set of keys may (docs/wire.md section 4.7).
     bool keys_are_spent() const noexcept {
-        return _send.bytes >= _config.rekey_bytes || _receive.bytes >= _config.rekey_bytes ||
+        const std::uint64_t most = std::min(_config.rekey_bytes, _most_bytes);
+        return _send.bytes >= most || _receive.bytes >= most ||
                _send.packets >= _config.rekey_packets || _receive.packets >= _config.rekey_packets;
     }
 
@@ -76,8 +82,10 @@ class packet_layer {
     message_queue _exchange;
     message_queue _ordinary;
     bool _closed = false;
+    bool _held = false;
     bool _version_due = true;
     std::uint32_t _max_packet = max_early_packet_bytes;
+    std::uint64_t _most_bytes = ~std::uint64_t{0};
     std::string_view _version;
     std::unique_ptr<crypto::packet_sealer> _next_sealer;
     sequence_rule _next_rule = sequence_rule::runs_on;

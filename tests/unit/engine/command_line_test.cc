@@ -38,6 +38,8 @@ TEST_CASE("defaults are chisel's") {
     CHECK(s.login_timeout == 30 * ring::second);
     CHECK(s.config_timeout == 10 * ring::second);
     CHECK(s.dial_timeout == 30 * ring::second);
+    CHECK(s.session().exchange_timeout == 30 * ring::second);
+    CHECK(s.rekey_bytes == std::uint64_t{1} << 36);
     auto c = client({"example.com", "3000"});
     CHECK(c.max_retry_count == -1);
     CHECK(c.min_retry_interval == ring::second);
@@ -66,6 +68,8 @@ TEST_CASE("flags are spelled as Go's are") {
     CHECK(server({"--auth=a:b=c"}).auth == "a:b=c");
     CHECK(server({"--auth", ""}).auth.empty());
     CHECK(server({"--host="}).host == "0.0.0.0");
+    CHECK(server({"--rekey-limit", "64K"}).rekey_bytes == 64u << 10);
+    CHECK(client({"--rekey-limit=1GB", "url", "1"}).rekey_bytes == 1'000'000'000);
     CHECK(server({"--memory", "1G", "--max-channels", "7", "--workers=3"}).memory_bytes ==
           1u << 30);
     // Before and behind the other arguments.
@@ -118,6 +122,7 @@ TEST_CASE("the environment is the fallback") {
     CHECK(c.connect_timeout == 60 * ring::second);
     CHECK(c.session_wait == 2 * ring::second);
     CHECK(c.handshake_timeout == 7 * ring::second);
+    CHECK(c.session().exchange_timeout == 7 * ring::second);
     CHECK(c.steering);
     CHECK_FALSE(client({"u", "1"}, {{"BURIN_NO_STEERING", "1"}}).steering);
     // What cannot be read falls back silently.
@@ -198,6 +203,8 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {false, {"--memory", "1M"}, "invalid value \"1M\" for flag -memory"},
         {false, {"--max-channels", "-1"}, "invalid value \"-1\" for flag -max-channels"},
         {false, {"--keepalive", "25"}, "invalid value \"25\" for flag -keepalive"},
+        {false, {"--rekey-limit", "63K"}, "invalid value \"63K\" for flag -rekey-limit"},
+        {false, {"--rekey-limit", "1G 1h"}, "invalid value \"1G 1h\" for flag -rekey-limit"},
         {false, {"--auth", "nocolon"}, "invalid auth string, expected <user>:<pass>"},
         {false, {"--reverse"}, "--reverse is not available in this version of burin"},
         {false, {"extra"}, ""},

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "core/ssh/messages.hh"
 #include "core/ssh/transport.hh"
@@ -104,6 +105,9 @@ class bare_peer {
         const byte_vector ours = offer.payload();
         say_line();
         say(ours);
+        return finish_as_server(ours, host_key, strict);
+    }
+    bool finish_as_server(bytes_view ours, const crypto::host_key& host_key, bool strict) {
         const byte_vector theirs = hear();
         const byte_vector init = hear();
         if (number_of(init) != message::ecdh_init) return false;
@@ -129,11 +133,11 @@ class bare_peer {
   private:
     bool change_keys(role side, crypto::cipher kind, bytes_view secret,
                      const crypto::sha256_digest& hash, bool strict) {
-        _session_id = hash;
-        const auto up =
-            crypto::derive_keys(kind, crypto::direction::client_to_server, secret, hash, hash);
-        const auto down =
-            crypto::derive_keys(kind, crypto::direction::server_to_client, secret, hash, hash);
+        if (!std::exchange(_has_session, true)) _session_id = hash;
+        const auto up = crypto::derive_keys(kind, crypto::direction::client_to_server, secret, hash,
+                                            _session_id);
+        const auto down = crypto::derive_keys(kind, crypto::direction::server_to_client, secret,
+                                              hash, _session_id);
         say(message::newkeys);
         _sealer = crypto::make_sealer(kind, side == role::client ? up : down);
         if (strict) _sent = 0;
@@ -150,6 +154,7 @@ class bare_peer {
     std::unique_ptr<crypto::packet_opener> _opener;
     std::uint32_t _sent = 0, _received = 0;
     crypto::sha256_digest _session_id{};
+    bool _has_session = false;  // a later exchange changes the keys alone
 };
 
 }  // namespace burin::ssh

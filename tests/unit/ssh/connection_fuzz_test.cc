@@ -29,6 +29,10 @@ class world {
   public:
     explicit world(unsigned seed) : _random(seed) {
         const std::uint32_t window = 16384u << pick(6);
+        // Some lives see keys change all the time, some by limits, most now and then.
+        _rekeys_one_in = pick(3) == 0 ? 15 : 500;
+        if (pick(3) == 0) _pair.client_settings.rekey_packets = 20 + pick(300);
+        if (pick(3) == 0) _pair.server_settings.rekey_bytes = 20'000 + pick(1'000'000);
         _pair.begin({.max_channels = 60, .window_max = window}, 16u << 20, 60);
         for (station* s : {&_pair.entry, &_pair.exit}) {
             s->keeps = false;
@@ -44,7 +48,8 @@ class world {
             if (pick(4) == 0) _pair.exit.flush(64 + pick(3) * 60'000);
             if (pick(3) == 0) carry_some(_pair.client, _pair.server);
             if (pick(3) == 0) carry_some(_pair.server, _pair.client);
-            if (pick(500) == 0) (pick(2) ? _pair.client : _pair.server).end->start_rekey();
+            if (pick(_rekeys_one_in) == 0)
+                (pick(2) ? _pair.client : _pair.server).end->start_rekey();
         }
     }
 
@@ -249,6 +254,7 @@ class world {
     std::map<std::uint32_t, pairing> _pairings;  // by number; before the pair, which refers to them
     station_pair _pair;
     std::uint32_t _next = 1;
+    unsigned _rekeys_one_in = 0;
 };
 
 TEST_CASE("random lives of channels end as they were led", "[connection][fuzz]") {
