@@ -538,6 +538,18 @@ func (l *loader) one(seed uint64, gate chan struct{}, deadline time.Time, stop c
 			sent <- err
 		}()
 		_, err := receivePattern(socket, back, count, buffer, &l.moved)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			// Linux tells of a reset once. When the write heard of it, a read sees an end without an error; after a FIN
+			// the write would have got EPIPE instead.
+			select {
+			case told := <-sent:
+				if errors.Is(told, syscall.ECONNRESET) {
+					err = told
+				}
+				sent <- nil
+			case <-time.After(time.Second):
+			}
+		}
 		if err != nil {
 			socket.SetLinger(0)
 			socket.Close()
