@@ -117,6 +117,7 @@ def config_deadline(t):
     quick.authenticate()
     slow.authenticate()
     t.check(quick.ended(8), "a client silent after its login stays (CHISEL_CONFIG_TIMEOUT=1s)")
+    server.wait_line(r"Failed to handshake \(127\.0\.0\.1:\d+\): timeout waiting for configuration\n")
     t.check(time.monotonic() - begin >= 0.9, "dropped before the deadline")
     t.check(slow.ended(25), "a client silent after its login stays (10 s by default)")
     t.check(time.monotonic() - begin >= 9, f"dropped after {time.monotonic() - begin:.1f} s; 10 s is the default")

@@ -164,3 +164,40 @@ def strange_servers(t):
         client.signal(signal.SIGHUP)  # at once
     client.wait_line("Connected", 15 * t.patience)
     check_backoff(t, client)
+
+
+@test("R20.records_and_replies")
+def records_and_replies(t):
+    """UDP records that are none end their channel alone (docs/wire.md section 9.2); a ping answered with something else ends
+    the session."""
+    patient = {"CHISEL_PING_TIMEOUT": "60s"}
+    server = t.server("--keepalive", "300ms", env=patient)
+    session = wire.Raw(t, "client", server.port).login()
+    session.answer_pings = False
+    channel = session.open("127.0.0.1:9/udp")
+    session.data(channel, b"x" * 200)
+    session.pump(lambda: channel.got_close, 10, "CLOSE of the channel")
+    server.wait_line(r"session#1: conn#1: 127\.0\.0\.1:9/udp: malformed gob: channel closed\n", 10 * t.patience)
+    session.pump(lambda: session.pings, 10, "a ping")
+    place = len(server.err())
+    session.raw.send(wire.message(wire.REQUEST_SUCCESS, b"pang"))
+    t.check(session.raw.ended(), "the session goes on")
+    server.wait_line(r"Close \(user=.*\n", 10 * t.patience)
+    one_line(t, "at the server", lines_since(server, place),
+             r"server: session#1: Close \(user= addr=127\.0\.0\.1:\d+ duration=[\d.]+s\) \(error strange ping response\)")
+
+    port, local = t.port(), t.port()
+    raw = wire.Raw(t, "server", port)
+    client = t.client(port, f"127.0.0.1:{local}:some.host:9/udp", flags=("--keepalive", "300ms"), env=patient, connected=False)
+    session = raw.admit()
+    session.answer_pings, session.accept_open = False, lambda channel: True
+    session.pump(lambda: session.opened, 10, "the channel for datagrams")
+    channel = session.opened[0]
+    session.data(channel, b"x" * 200)
+    session.pump(lambda: channel.got_close, 10, "CLOSE of the channel")
+    client.wait_line(r"9/udp: Stream error: malformed gob\n", 10 * t.patience)
+    session.pump(lambda: session.pings, 10, "a ping")
+    raw.send(wire.message(wire.REQUEST_FAILURE, b"pang"))
+    t.check(raw.ended(), "the session goes on")
+    client.wait_line("Connection error: strange ping response\n", 10 * t.patience)
+    raw.admit()
