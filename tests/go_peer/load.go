@@ -553,7 +553,11 @@ func (l *loader) one(seed uint64, gate chan struct{}, deadline time.Time, stop c
 		if err != nil {
 			socket.SetLinger(0)
 			socket.Close()
-			<-sent
+			// The kernel tells of a reset once, to whoever asks first; an end that is read after that is none. (After a real
+			// one, what is written fails with EPIPE.)
+			if wrong := <-sent; errors.Is(err, io.EOF) && errors.Is(wrong, syscall.ECONNRESET) {
+				return wrong
+			}
 			return err
 		}
 		if err := <-sent; err != nil {

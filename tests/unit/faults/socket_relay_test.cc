@@ -70,7 +70,12 @@ TEST_CASE("flows end whole or with a reset whatever fails", "[faults][socket_rel
         GENERATE("receive", "send_message", "shutdown", "cancel", "poll", "close", "enter");
     const std::string fault = GENERATE("ENOBUFS:1/20", "ENOMEM:1/20", "ECANCELED:1/20", "EINTR:1/5",
                                        "EAGAIN:1/5", "cut:1/2", "late:1/5");
-    if (operation == "enter" && (fault[0] == 'c' || fault[0] == 'l')) return;
+    // What io_uring_enter says of a kernel that is short of something.
+    if (operation == "enter" &&
+        !(fault.starts_with("ENOMEM") || fault.starts_with("EINTR") || fault.starts_with("EAGAIN")))
+        return;
+    // An interrupted close has closed.
+    if (operation == "close" && fault.starts_with("EINTR")) return;
     // The session of this test is none that survives an error of its own.
     if (operation == "receive" && fault[0] == 'E' && fault[3] != 'B') return;
     CAPTURE(operation, fault);
