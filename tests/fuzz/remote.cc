@@ -24,7 +24,8 @@ void read_remote(std::string_view text) {
     const engine::remote& r = *got.value;
     check(r.local_proto == r.remote_proto, "both sides speak the same");
     check(r.stdio || engine::port_number(r.local_port) != 0, "there is a port here");
-    check(r.socks || engine::port_number(r.remote_port) != 0, "and one there");
+    // `stdio` alone is accepted, as by Go (docs/wire.md section 10.4).
+    check(r.socks || r.stdio || engine::port_number(r.remote_port) != 0, "and one there");
     check(!r.text().empty(), "it has a form for the log");
     // What it is sent as comes back.
     const std::string json = engine::write_config({.version = "1.11.5", .remotes = {r, r}});

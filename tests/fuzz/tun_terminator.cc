@@ -167,19 +167,20 @@ class journey {
         bool moved = false;
         _gateway.accept(_now);
         const std::uint64_t read = _host.read_total();
-        _host.read(1 << 20, _now);
+        // It says something at each look (a window that no field can show is always news to it).
+        if (_host.arrived() > 0 || !_moved) _host.read(1 << 20, _now);
         moved |= _host.read_total() != read;
         moved |= _gateway.holds_delivered();
         _gateway.consume(1 << 20, _now);
         moved |= !_gateway.produced_everything() && _gateway.produce(1 << 20, _now);
         if (_gateway.wants_turn()) _gateway.flush(_now);
         collect();
-        moved |= !_up.empty() || !_down.empty();
+        moved |= !_down.empty() || (_moved && !_up.empty());
         for (std::size_t count = _up.size(); count > 0; --count) deliver(_up, 0, true);
         for (std::size_t count = _down.size(); count > 0; --count) deliver(_down, 0, false);
         collect();
         pass(100);
-        return moved;
+        return _moved = moved;
     }
     void collect() {
         _gateway.set_host_edge(_host.right_edge());
@@ -199,7 +200,7 @@ class journey {
     sim::model_host _host;
     sim::gateway _gateway;
     std::uint64_t _now = begun;
-    bool _scripted = true;
+    bool _scripted = true, _moved = true;
     unsigned _waits = 0;
     std::deque<sim::bytes> _up, _down;
 };
@@ -246,7 +247,10 @@ class siege {
         for (const sim::bytes& frame : _gateway.take_output()) {
             const sim::segment out = sim::read_frame(frame);
             if (out.rst) continue;
-            if (out.syn) _first = _highest = out.seq + 1;
+            if (out.syn) {
+                _first = _highest = out.seq + 1;
+                _answered = true;
+            }
             const auto end =
                 static_cast<std::uint32_t>(out.seq + out.data.size() + (out.fin ? 1 : 0));
             if (static_cast<std::int32_t>(end - _highest) > 0) _highest = end;
@@ -313,7 +317,11 @@ class siege {
                 out.sack.emplace_back(from, from + 1 + _in.u16() % 5000);
             }
         }
-        if (out.syn) out.data.clear();
+        if (out.syn) {
+            out.data.clear();
+            // Before the answer another SYN may begin another stream; only repetitions, then.
+            if (!_answered) out.seq = isn;
+        }
         put(out);
         if (place == _said) _said += size;
     }
@@ -323,7 +331,7 @@ class siege {
     std::uint64_t _total;
     sim::gateway _gateway;
     std::uint64_t _now = begun;
-    bool _opened = false;
+    bool _opened = false, _answered = false;
     std::uint32_t _said = 0, _first = 0, _highest = 0, _heard_ack = 0;
 };
 
