@@ -100,7 +100,7 @@ class gateway final : private burin::tun::tcp_events {
 
     std::uint64_t _delivered = 0, _consumed = 0, _granted = 0;
     std::uint64_t _produced = 0, _acked = 0;
-    bool _fin_in = false, _fin_given = false, _closed = false, _buried = false;
+    bool _fin_in = false, _fin_given = false, _closed = false;
     burin::tun::tcp_close _reason = burin::tun::tcp_close::finished;
     std::uint64_t _armed = ~0ull;
     block* _block = nullptr;
