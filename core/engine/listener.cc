@@ -93,8 +93,9 @@ relay::endpoint peer_of(int descriptor) {
         .value_or(relay::endpoint{});
 }
 
-listener::listener(worker& w, int descriptor, void* owner, function accepted)
-    : _worker(w), _descriptor(descriptor), _owner(owner), _accepted(accepted) {
+listener::listener(worker& w, int descriptor, void* owner, function accepted,
+                   short_function ran_out)
+    : _worker(w), _descriptor(descriptor), _owner(owner), _accepted(accepted), _ran_out(ran_out) {
     _worker.ring().accept(_accept, _descriptor);
 }
 
@@ -119,6 +120,7 @@ void listener::on_accepted(ring::completion c) noexcept {
     if (c.more() || _stopping) return;
     if (c.result == -EMFILE || c.result == -ENFILE || c.result == -ENOBUFS || c.result == -ENOMEM) {
         ++_pauses;
+        if (_ran_out != nullptr) _ran_out(_owner);
         _worker.timers().arm(_resume, _worker.now() + pause);
         return;
     }

@@ -51,6 +51,11 @@ class packet_layer {
     void use_opener(std::unique_ptr<crypto::packet_opener> next, sequence_rule rule);
     void limit_packets(std::size_t bytes) noexcept;
 
+    // Of the queues.
+    std::size_t held_bytes() const noexcept {
+        return _exchange.held_bytes() + _ordinary.held_bytes();
+    }
+
     // A direction has carried what one set of keys may (docs/wire.md section 4.7).
     bool keys_are_spent() const noexcept {
         return _send.bytes >= _config.rekey_bytes || _receive.bytes >= _config.rekey_bytes ||
