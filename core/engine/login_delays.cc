@@ -21,10 +21,7 @@ login_delays::key login_delays::key_of(const relay::endpoint& from) {
 }
 
 ring::microseconds_t login_delays::wait_after(unsigned failures) const {
-    if (failures == 0) return 0;
-    // Doubled more often than this, any delay is above the longest.
-    const unsigned doubled = std::min(failures - 1, 32u);
-    return std::min(_settings.first << doubled, most);
+    return failures == 0 ? 0 : _settings.first << std::min(failures - 1, 2u);
 }
 
 void login_delays::forget(ring::microseconds_t now) {

@@ -12,6 +12,7 @@
 // outside.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <list>
@@ -24,18 +25,20 @@
 namespace burin::engine {
 
 struct login_delay_settings {
-    ring::microseconds_t first = ring::second;  // 0: no login waits; at most 4 s
+    ring::microseconds_t first = ring::second;  // 0: no login waits
     ring::microseconds_t forgotten = 300 * ring::second;
     std::size_t addresses = 4096;
 };
 
 class login_delays {
   public:
-    // The longest wait: 4 s, so that five wrong passwords (docs/wire.md section 5) and a right one
-    // fit into the time that a login has.
-    static constexpr ring::microseconds_t most = 4 * ring::second;
+    // Of the first wait: with it the longest is 4 s, and five wrong passwords (docs/wire.md section
+    // 5) and a right one fit into the time that a login has.
+    static constexpr ring::microseconds_t most_first = ring::second;
 
-    explicit login_delays(const login_delay_settings& settings = {}) : _settings(settings) {}
+    explicit login_delays(const login_delay_settings& settings = {}) : _settings(settings) {
+        _settings.first = std::min(_settings.first, most_first);
+    }
 
     // A login from there failed: how long its answer waits.
     ring::microseconds_t failed(const relay::endpoint& from, ring::microseconds_t now);

@@ -63,8 +63,7 @@ struct stranger_counters {
 class strangers {
   public:
     using random_function = std::uint32_t (*)() noexcept;
-    explicit strangers(
-        const stranger_limits& limits, random_function random = [] { return crypto::random_u32(); })
+    explicit strangers(const stranger_limits& limits, random_function random = crypto::random_u32)
         : _limits(limits), _random(random) {}
     strangers(const strangers&) = delete;
     strangers& operator=(const strangers&) = delete;

@@ -147,14 +147,14 @@ def descriptor_limit(t):
     t.wait(lambda: sink.descriptors() >= 1000, 20, lambda: f"{sink.descriptors()} connections at the destination")
 
 
-BEFORE_LOGIN, EARLY = 1024, 64 * 1024  # connections; bytes that each may make the server keep
+BEFORE_LOGIN, EARLY = 1024, 64 * 1024  # connections, half of the descriptors; bytes that each may make the server keep
 
 
 @test("L.slow_handshakes_do_not_crowd_out", seconds=90)
 def crowd(t):
     """Far more half-open connections than are allowed before a login: whichever go are chosen by chance, so that neither the
     first nor the last can be kept out, and one that logs in gets through."""
-    server, sink, port = t.server("--auth", "u:p"), t.destination(), t.port()
+    server, sink, port = t.server("--auth", "u:p", nofile=(2 * BEFORE_LOGIN,) * 2), t.destination(), t.port()
     before, open_before = server.pss(), server.descriptors()
     count, crowd = 1500 if t.sanitized else 3000, []
     for _ in range(count):

@@ -74,9 +74,14 @@ TEST_CASE("the table of addresses is bounded; the oldest failure is forgotten fi
 }
 
 TEST_CASE("the first delay is a setting, and none is one") {
-    engine::login_delays slow({.first = 3 * second}), none({.first = 0});
-    CHECK(slow.failed(at("::1"), 0) == 3 * second);
-    CHECK(slow.failed(at("::1"), 0) == 4 * second);
+    engine::login_delays quick({.first = 10 * millisecond}), slow({.first = 60 * second}),
+        none({.first = 0});
+    CHECK(quick.failed(at("::1"), 0) == 10 * millisecond);
+    for (int i = 0; i < 9; ++i) quick.failed(at("::1"), 0);
+    CHECK(quick.failed(at("::1"), 0) == 40 * millisecond);
+    // Longer than a second would be a ban: a login must be over in time.
+    CHECK(slow.failed(at("::1"), 0) == second);
+    CHECK(slow.failed(at("::1"), 0) == 2 * second);
     for (int i = 0; i < 3; ++i) CHECK(none.failed(at("::1"), 0) == 0);
     CHECK(none.right(at("::1"), 0) == 0);
 }
