@@ -1,7 +1,10 @@
 #include "crypto/secret.hh"
 
+#include <malloc.h>
 #include <openssl/crypto.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -13,11 +16,35 @@ namespace {
 
 constexpr std::size_t secure_heap_bytes = 64 << 10, least_block = 32;
 
+// OpenSSL frees buffers with decoded keys as they are, so its ordinary heap wipes what it is given
+// back. It has no part in what moves in bulk.
+void* plain_allocate(std::size_t size, const char*, int) {
+    return std::malloc(size);
+}
+void wiping_free(void* at, const char*, int) {
+    if (at == nullptr) return;
+    wipe(at, malloc_usable_size(at));
+    std::free(at);
+}
+void* wiping_reallocate(void* at, std::size_t size, const char* file, int line) {
+    void* grown = size == 0 ? nullptr : std::malloc(size);
+    if (grown == nullptr && size != 0) return nullptr;
+    if (at != nullptr && size != 0) std::memcpy(grown, at, std::min(size, malloc_usable_size(at)));
+    wiping_free(at, file, line);
+    return grown;
+}
+
+// Before OpenSSL allocates anything; later it refuses the functions. Where memory cannot be mapped
+// or locked it does with what there is.
+bool prepare() {
+    CRYPTO_set_mem_functions(plain_allocate, wiping_reallocate, wiping_free);
+    return CRYPTO_secure_malloc_init(secure_heap_bytes, least_block) != 0;
+}
+
 std::byte* allocate(std::size_t size) {
     if (size == 0) return nullptr;
-    // Where memory cannot be mapped or locked OpenSSL does with what there is.
-    static const int secured = CRYPTO_secure_malloc_init(secure_heap_bytes, least_block);
-    void* at = secured != 0 ? OPENSSL_secure_zalloc(size) : nullptr;
+    static const bool secured = prepare();
+    void* at = secured ? OPENSSL_secure_zalloc(size) : nullptr;
     if (at == nullptr) at = OPENSSL_zalloc(size);
     if (at == nullptr) library_failed("out of memory");
     return static_cast<std::byte*>(at);

@@ -290,7 +290,7 @@ environment process_environment() {
     return env;
 }
 
-void hide_secrets(std::span<char* const> arguments, char** environment) noexcept {
+void hide_secrets(std::span<char* const> arguments, char** variables) noexcept {
     const auto hide = [](char* value, std::string_view name) {
         const std::string_view text = value;
         if (!among(may_be_file, name) || text.starts_with("ck-")) crypto::wipe(value, text.size());
@@ -306,7 +306,7 @@ void hide_secrets(std::span<char* const> arguments, char** environment) noexcept
         else if (i + 1 < arguments.size())
             hide(arguments[++i], name);
     }
-    for (char** entry = environment; *entry != nullptr; ++entry) {
+    for (char** entry = variables; *entry != nullptr; ++entry) {
         const std::string_view text = *entry;
         const std::string_view name = text.substr(0, text.find('='));
         if (among(secret_variables, name) && name.size() < text.size())

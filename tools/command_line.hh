@@ -25,7 +25,7 @@ environment process_environment();
 
 // Overwrites what is secret in the strings that the kernel shows to others (`ps`, /proc/PID/cmdline
 // and environ): passwords, seeds, keys given in place of a file's name, and headers.
-void hide_secrets(std::span<char* const> arguments, char** environment) noexcept;
+void hide_secrets(std::span<char* const> arguments, char** variables) noexcept;
 // Overwrites the copies.
 void wipe(std::vector<std::string>& arguments, environment&) noexcept;
 

@@ -41,11 +41,9 @@ struct stranger_limits {
 
 class stranger {
   public:
+    virtual ~stranger() = default;
     // Ends, and leaves the list before this returns.
     virtual void make_room(std::string_view why) noexcept = 0;
-
-  protected:
-    ~stranger() = default;
 
   private:
     friend class strangers;
