@@ -547,6 +547,8 @@ void link::on_flow_closed(const relay::socket_relay&) noexcept {
 void link::on_flow_refused(const relay::socket_relay&, std::string_view) noexcept {}
 
 void link::report(std::string& into) const {
+    // Thousands of them; the listener's line counts them.
+    if (_early || (_ended && _flows == 0)) return;
     auto mean = [](std::uint64_t bytes, std::uint64_t times) {
         return times == 0 ? 0 : bytes / times;
     };

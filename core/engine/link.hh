@@ -63,7 +63,8 @@ class link : public turn_member,
     std::uint32_t flows() const noexcept { return _flows; }
     ssh::connection& channels() noexcept { return *_connection; }
     worker& home() noexcept { return _worker; }
-    // A report of this session for a person, one line a session and one a channel.
+    // A report of this session for a person, one line a session and one a channel; nothing of one
+    // that has not logged in.
     void report(std::string& into) const override;
     void leave() noexcept override { end(""); }
 

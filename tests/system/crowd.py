@@ -99,7 +99,7 @@ def main():
     while sockets:
         begun = time.monotonic()
         for fd in list(drips):
-            data = drips[fd]
+            data = drips.get(fd)
             if data and fd in sockets and send(fd, data[at % len(data):][:1]):
                 step(0.00001)
         at += 1
