@@ -7,6 +7,7 @@
 #include <wolfssl/wolfcrypt/sha512.h>
 
 #include "crypto/invariant.hh"
+#include "crypto/secret.hh"
 
 namespace burin::crypto {
 namespace {
@@ -27,6 +28,7 @@ Digest digest_of(std::initializer_list<bytes_view> pieces, Init init, Update upd
             must_be(update(&state, raw(piece), static_cast<word32>(piece.size())), 0, "digest");
     must_be(final(&state, reinterpret_cast<::byte*>(out.data())), 0, "digest");
     release(&state);
+    wipe(&state, sizeof state);  // the last block may be a secret's
     return out;
 }
 

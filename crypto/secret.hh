@@ -1,9 +1,11 @@
 // Secrets: octets that are wiped when they go, and comparisons whose time tells nothing about them.
-// A secret owns its octets on the heap, so that moving it leaves no copy behind.
+// A secret owns its octets in memory apart, so that moving it leaves no copy behind.
+//
+// That memory is in no core dump, and is not swapped out where the limit of locked memory allows it
+// (OpenSSL's secure heap, 64 KiB a process). What finds no place there lies on the heap.
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -14,6 +16,9 @@ namespace burin::crypto {
 // Overwrites with zeros in a way the compiler keeps.
 void wipe(bytes_span bytes) noexcept;
 void wipe(void* at, std::size_t size) noexcept;
+// What calls that have returned left on this thread's stack, some KiB of it: libraries keep words
+// of what they hash or sign there.
+void wipe_stack() noexcept;
 
 // The time depends on the sizes only.
 bool constant_time_equal(bytes_view a, bytes_view b) noexcept;
@@ -29,13 +34,13 @@ class secret_bytes {
     secret_bytes& operator=(secret_bytes&& other) noexcept;
     ~secret_bytes();
 
-    bytes_view view() const { return {_bytes.get(), _size}; }
-    bytes_span span() { return {_bytes.get(), _size}; }
+    bytes_view view() const { return {_bytes, _size}; }
+    bytes_span span() { return {_bytes, _size}; }
     std::size_t size() const { return _size; }
     bool empty() const { return _size == 0; }
 
   private:
-    std::unique_ptr<std::byte[]> _bytes;
+    std::byte* _bytes = nullptr;
     std::size_t _size = 0;
 };
 

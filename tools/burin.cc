@@ -49,7 +49,7 @@ int complain(std::string_view text, int status) {
 }
 
 // docs/wire.md section 6.1: the ck- form without a newline, for its owner alone.
-int write_key(const std::string& path, const std::string& seed) {
+int write_key(const std::string& path, std::string_view seed) {
     crypto::host_key key =
         seed.empty() ? crypto::host_key::generate() : crypto::host_key::from_seed(seed);
     std::string text = key.to_ck();
@@ -89,15 +89,18 @@ int main(int argc, char** argv) {
     std::vector<std::string> arguments(argv + std::min(argc, 2), argv + argc);
     std::string name = argc > 1 ? argv[1] : "help";
     tools::environment env = tools::process_environment();
+    tools::hide_secrets({argv, static_cast<std::size_t>(argc)}, environ);
     int status = 0;
     if (name == "server") {
         auto c = tools::parse_server(arguments, env);
+        tools::wipe(arguments, env);
         if (stops(c, status)) return status;
-        if (!c.settings.keygen.empty()) return write_key(c.settings.keygen, c.settings.key);
+        if (!c.settings.keygen.empty()) return write_key(c.settings.keygen, c.settings.key.view());
         return engine::run_server(c.settings);
     }
     if (name == "client") {
         auto c = tools::parse_client(arguments, env);
+        tools::wipe(arguments, env);
         return stops(c, status) ? status : engine::run_client(c.settings);
     }
     if (name == "version" || name == "--version" || name == "-version" || name == "-v" ||

@@ -12,6 +12,7 @@
 #include "core/engine/duration.hh"
 #include "core/engine/log.hh"
 #include "core/relay/dns_steering.hh"
+#include "crypto/secret.hh"
 #include "tun/cidr.hh"
 
 namespace burin::tools {
@@ -47,9 +48,35 @@ std::optional<bool> go_bool(std::string_view text) {
     return std::nullopt;
 }
 
-// Rewrites Go's spelling of flags into what CLI11 reads, flags first. Which names there are, and
-// which want a value, the app knows. Returns an error text, or empty.
-std::string normalise(const CLI::App& app, const texts& arguments, texts& into) {
+// Flags whose values are secrets, and variables. Of these two the value may be a file's name, which
+// is none.
+constexpr std::string_view secret_flags[] = {"auth", "key", "keyfile", "header"};
+constexpr std::string_view secret_variables[] = {"AUTH", "CHISEL_KEY", "CHISEL_KEY_FILE"};
+constexpr std::string_view may_be_file[] = {"keyfile", "CHISEL_KEY_FILE"};
+
+bool among(std::span<const std::string_view> names, std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// The name in "--name" and "-name=value", with what is behind "=".
+std::pair<std::string_view, std::optional<std::string_view>> split_flag(std::string_view argument) {
+    std::string_view name = argument.substr(argument.starts_with("--") ? 2 : 1);
+    const std::size_t equals = name.find('=');
+    if (equals == name.npos) return {name, std::nullopt};
+    return {name.substr(0, equals), name.substr(equals + 1)};
+}
+
+// Where the values of secret flags go: CLI11 would keep copies.
+struct secret_flag {
+    std::string_view name;
+    crypto::secret_string& value;
+};
+
+// Rewrites Go's spelling of flags into what CLI11 reads, flags first; secrets go to their places at
+// once. Which names there are, and which want a value, the app knows. Returns an error text, or
+// empty.
+std::string normalise(const CLI::App& app, const texts& arguments,
+                      std::span<const secret_flag> secrets, texts& into) {
     texts others;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         const std::string& a = arguments[i];
@@ -62,14 +89,9 @@ std::string normalise(const CLI::App& app, const texts& arguments, texts& into) 
             others.push_back(a);
             continue;
         }
-        std::string_view name = std::string_view(a).substr(a[1] == '-' ? 2 : 1);
-        std::size_t equals = name.find('=');
-        std::optional<std::string> value;
-        if (equals != std::string_view::npos) {
-            value = std::string(name.substr(equals + 1));
-            name = name.substr(0, equals);
-        }
-        if (name.empty() || name[0] == '-') return fmt::format("bad flag syntax: {}", a);
+        auto [name, value] = split_flag(a);
+        if (name.empty() || name[0] == '-')
+            return fmt::format("bad flag syntax: {}", a.substr(0, a.find('=')));
         std::string spelled = long_or_short(name);
         const CLI::Option* option = app.get_option_no_throw(spelled);
         if (option == nullptr || option->get_positional()) {
@@ -91,8 +113,15 @@ std::string normalise(const CLI::App& app, const texts& arguments, texts& into) 
             value = arguments[++i];
         }
         if (value->empty()) continue;  // as if it were not there: empty is each flag's default
+        const auto secret =
+            std::find_if(secrets.begin(), secrets.end(),
+                         [&, &flag = name](const secret_flag& s) { return s.name == flag; });
+        if (secret != secrets.end()) {
+            secret->value = crypto::secret_string(*value);
+            continue;
+        }
         into.push_back(spelled);
-        into.push_back(std::move(*value));
+        into.emplace_back(*value);
     }
     into.emplace_back("--");
     into.insert(into.end(), others.begin(), others.end());
@@ -167,9 +196,10 @@ class converter {
         else
             to.rekey_bytes = *rekey;
     }
-    void auth(const std::string& text) {
+    void auth(const crypto::secret_string& given) {
         // The value is a secret: it is not repeated.
-        if (!text.empty() && text.find(':') == std::string::npos && error.empty())
+        const std::string_view text = given.view();
+        if (!text.empty() && text.find(':') == text.npos && error.empty())
             error = "invalid auth string, expected <user>:<pass>";
     }
 };
@@ -178,6 +208,10 @@ const std::string& variable(const environment& env, std::string_view name) {
     static const std::string none;
     auto found = env.find(name);
     return found == env.end() ? none : found->second;
+}
+
+void secret_from(const environment& env, std::string_view name, crypto::secret_string& into) {
+    if (into.empty()) into = crypto::secret_string(variable(env, name));
 }
 
 // Unparsable values fall back silently (docs/wire.md section 10.3), and so do those that make no
@@ -213,7 +247,8 @@ void common_from(const environment& env, common_settings& into) {
 
 // True when there is nothing to run: help was asked for or the arguments are wrong.
 template <class Settings>
-bool finished(CLI::App& app, const texts& arguments, command<Settings>& out) {
+bool finished(CLI::App& app, const texts& arguments, std::span<const secret_flag> secrets,
+              command<Settings>& out) {
     app.set_help_flag("-h,--help", "Show this help");
     app.formatter(std::make_shared<CLI::Formatter>());
     texts clean;
@@ -224,7 +259,7 @@ bool finished(CLI::App& app, const texts& arguments, command<Settings>& out) {
             return true;
         }
     }
-    out.error = normalise(app, arguments, clean);
+    out.error = normalise(app, arguments, secrets, clean);
     if (out.error.empty()) {
         try {
             std::reverse(clean.begin(), clean.end());  // CLI11 reads from the back
@@ -267,40 +302,73 @@ environment process_environment() {
     return env;
 }
 
+void hide_secrets(std::span<char* const> arguments, char** variables) noexcept {
+    const auto hide = [](char* value, std::string_view name) {
+        const std::string_view text = value;
+        if (!among(may_be_file, name) || text.starts_with("ck-")) crypto::wipe(value, text.size());
+    };
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        const std::string_view argument = arguments[i];
+        if (argument == "--") break;
+        if (!argument.starts_with('-')) continue;
+        const auto [name, value] = split_flag(argument);
+        if (!among(secret_flags, name)) continue;
+        if (value)
+            hide(arguments[i] + (value->data() - argument.data()), name);
+        else if (i + 1 < arguments.size())
+            hide(arguments[++i], name);
+    }
+    for (char** entry = variables; *entry != nullptr; ++entry) {
+        const std::string_view text = *entry;
+        const std::string_view name = text.substr(0, text.find('='));
+        if (among(secret_variables, name) && name.size() < text.size())
+            hide(*entry + name.size() + 1, name);
+    }
+}
+
+void wipe(std::vector<std::string>& arguments, environment& env) noexcept {
+    for (std::string& text : arguments) crypto::wipe(text.data(), text.size());
+    for (auto& [name, value] : env) crypto::wipe(value.data(), value.size());
+    crypto::wipe_stack();
+}
+
 command<engine::server_settings> parse_server(const texts& arguments, const environment& env) {
     command<engine::server_settings> out;
     engine::server_settings& s = out.settings;
     CLI::App app("Carries the connections of burin, chisel and ssh clients to their destinations.",
                  "burin server");
     common_flags common;
-    std::string port, short_port;
+    std::string port, short_port, unused;
     common.add_to(app);
     app.add_option("--host", s.host, "Address to listen on (default 0.0.0.0, or HOST)");
     app.add_option("--port", port, "Port to listen on (default 8080, or PORT)");
     app.add_option("-p", short_port, "The same; --port wins");
-    app.add_option("--key", s.key,
+    app.add_option("--key", unused,
                    "Seed of the host key (or CHISEL_KEY); deprecated, use --keygen and --keyfile");
     app.add_option("--keygen", s.keygen, "Write a host key to this file (- for stdout) and exit");
-    app.add_option("--keyfile", s.keyfile,
+    app.add_option("--keyfile", unused,
                    "Host key: a file (PEM or ck-), or a ck- key itself (or CHISEL_KEY_FILE)");
-    app.add_option("--auth", s.auth, "user:password that clients must give (or AUTH)");
+    app.add_option("--auth", unused, "user:password that clients must give (or AUTH)");
     app.add_option("--authorized-keys", s.authorized_keys,
                    "File of public keys that may log in, in OpenSSH's format");
-    if (finished(app, arguments, out)) return out;
+    const secret_flag secrets[] = {{"key", s.key}, {"keyfile", s.keyfile}, {"auth", s.auth}};
+    if (finished(app, arguments, secrets, out)) return out;
     if (app.get_option_no_throw("--host")->count() == 0 && !variable(env, "HOST").empty())
         s.host = variable(env, "HOST");
     if (port.empty()) port = short_port;
     if (port.empty()) port = variable(env, "PORT");
-    if (s.auth.empty()) s.auth = variable(env, "AUTH");
+    secret_from(env, "AUTH", s.auth);
     if (!s.key.empty())
         out.notes = {
             "Option `--key` is deprecated and will be removed in a future version of burin.",
             "Please use `burin server --keygen /file/path`, followed by `burin server --keyfile "
             "/file/path` to specify the SSH private key"};
-    if (s.key.empty()) s.key = variable(env, "CHISEL_KEY");
-    if (s.keyfile.empty()) s.keyfile = variable(env, "CHISEL_KEY_FILE");
+    secret_from(env, "CHISEL_KEY", s.key);
+    secret_from(env, "CHISEL_KEY_FILE", s.keyfile);
     duration_from(env, "CHISEL_CONFIG_TIMEOUT", s.config_timeout);
     duration_from(env, "CHISEL_SSH_TIMEOUT", s.login_timeout);
+    duration_from(env, "BURIN_LOGIN_DELAY", s.login_delay);
+    if (variable(env, "BURIN_LOGIN_DELAY") == "0") s.login_delay = 0;
     common_from(env, s);
 
     converter convert;
@@ -320,12 +388,12 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
         "datagrams.",
         "burin client");
     common_flags common;
-    std::string retries = "-1", least = "1s", most = "5m", congestion;
+    std::string retries = "-1", least = "1s", most = "5m", congestion, unused;
     texts headers, remotes;
     common.add_to(app);
     app.add_option("--fingerprint", s.fingerprint,
                    "The server's host key must have this fingerprint (44 characters of base64)");
-    app.add_option("--auth", s.auth, "user:password for the server (or AUTH)");
+    app.add_option("--auth", unused, "user:password for the server (or AUTH)");
     app.add_option("--max-retry-count", retries, "Attempts before giving up (default unlimited)");
     app.add_option("--min-retry-interval", least, "First wait between attempts (default 1s)");
     app.add_option("--max-retry-interval", most, "Longest wait between attempts (default 5m)");
@@ -356,8 +424,9 @@ command<engine::client_settings> parse_client(const texts& arguments, const envi
     app.add_option("server", s.server, "URL of the server; http:// may be left out");
     app.add_option("remotes", remotes, "What to forward")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    if (finished(app, arguments, out)) return out;
-    if (s.auth.empty()) s.auth = variable(env, "AUTH");
+    const secret_flag secrets[] = {{"auth", s.auth}};
+    if (finished(app, arguments, secrets, out)) return out;
+    secret_from(env, "AUTH", s.auth);
     duration_from(env, "CHISEL_WS_TIMEOUT", s.connect_timeout);
     duration_from(env, "CHISEL_SSH_TIMEOUT", s.handshake_timeout);
     duration_from(env, "CHISEL_SSH_WAIT", s.session_wait);

@@ -4,9 +4,13 @@
 //
 // Flags are written as Go's are: -x or --x, a value behind it or after "=", booleans with =false.
 // They may stand before and after the other arguments; "--" ends them.
+//
+// Passwords, seeds and keys go from the arguments into settings and nowhere else, so that they are
+// gone from memory once hide_secrets() and wipe() have taken them from where they came.
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +22,12 @@ namespace burin::tools {
 using environment = std::map<std::string, std::string, std::less<>>;
 // Of this process.
 environment process_environment();
+
+// Overwrites what is secret in the strings that the kernel shows to others (`ps`, /proc/PID/cmdline
+// and environ): passwords, seeds, keys given in place of a file's name, and headers.
+void hide_secrets(std::span<char* const> arguments, char** variables) noexcept;
+// Overwrites the copies.
+void wipe(std::vector<std::string>& arguments, environment&) noexcept;
 
 template <class Settings>
 struct command {

@@ -34,10 +34,11 @@ std::string client_shared::prepare() {
     if (auto request = http::build_request(url, headers, nonce); !request.error.empty())
         return request.error;
     if (!settings->auth.empty()) {
-        std::size_t colon = settings->auth.find(':');
-        if (colon == std::string::npos) return "invalid auth string, expected <user>:<pass>";
-        transport.user = settings->auth.substr(0, colon);
-        transport.password = crypto::secret_string(settings->auth.substr(colon + 1));
+        const std::string_view auth = settings->auth.view();
+        const std::size_t colon = auth.find(':');
+        if (colon == auth.npos) return "invalid auth string, expected <user>:<pass>";
+        transport.user = auth.substr(0, colon);
+        transport.password = crypto::secret_string(auth.substr(colon + 1));
     }
     transport.fingerprint = settings->fingerprint;
     transport.guess_key_exchange = true;

@@ -59,6 +59,7 @@ void link::arm_receive() noexcept {
     if (_framing == framing::head && (!_raw_out.empty() || sending()) && _role == ssh::role::server)
         return;
     bool early = !logged_in();
+    if (early && _login_held) return;
     _group = early ? &_worker.early_buffers() : &_worker.session_buffers();
     _worker.ring().receive_select(_receive, _descriptor, _group->id(), _group->bytes());
 }
@@ -182,14 +183,17 @@ void link::read_heads() noexcept {
         if (used == 0 && _framing == framing::head) return;
         _carry.erase(_carry.begin(), _carry.begin() + static_cast<std::ptrdiff_t>(used));
     }
-    if (_ended || _framing == framing::head || _carry.empty()) return;
-    // Bytes behind the head: the same path as received ones, from memory of their own.
+    if (_framing != framing::head) read_carried();  // bytes behind the head
+}
+
+// What waits in memory of its own takes the same path as received bytes.
+void link::read_carried() noexcept {
+    if (_ended || _carry.empty()) return;
     byte_vector rest = std::move(_carry);
     _carry.clear();
-    _carry_run = 0;
     _run = rest.data();
-    _run_end = rest.data();
-    process(rest.data(), rest.data() + rest.size());
+    _run_end = rest.data() + std::exchange(_carry_run, 0);
+    process(_run_end, rest.data() + rest.size());
     if (_run != nullptr && !_ended) {  // logged in within these bytes: the rest must outlive `rest`
         _carry.assign(_run, _run_end);
         _run = _run_end = nullptr;
@@ -289,6 +293,20 @@ void link::deadline(ring::microseconds_t at, std::string_view why) noexcept {
     _worker.timers().arm(_deadline, at);
 }
 
+void link::resume_login() noexcept {
+    if (_ended) return;
+    _login_held = false;
+    _transport->resume_login();
+    read_carried();
+    if (!_ended) _worker.wake(*this);
+}
+
+std::size_t link::held_bytes() const noexcept {
+    return _carry.capacity() + _raw_out.capacity() +
+           (_early_arena != nullptr ? early_arena_bytes : 0) +
+           (_transport != nullptr ? _transport->held_bytes() : 0);
+}
+
 void link::on_deadline(ring::microseconds_t) noexcept {
     end(_deadline_why);
 }
@@ -359,6 +377,7 @@ void link::flush() noexcept {
             _connection->own_queued();
     }
     if (!_ended && !_close_after_send && _raw_out.size() < most_raw_bytes) arm_receive();
+    if (_early && !_ended) on_held(held_bytes());
     _flushing = false;
     if (!sending()) {
         if (_close_after_send && _raw_out.empty()) end("");
@@ -482,6 +501,8 @@ void link::on_flow_closed(const relay::socket_relay&) noexcept {
 void link::on_flow_refused(const relay::socket_relay&, std::string_view) noexcept {}
 
 void link::report(std::string& into) const {
+    // Thousands of them; the listener's line counts them.
+    if (_early || (_ended && _flows == 0)) return;
     auto mean = [](std::uint64_t bytes, std::uint64_t times) {
         return times == 0 ? 0 : bytes / times;
     };

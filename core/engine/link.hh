@@ -66,7 +66,8 @@ class link : public turn_member,
     std::uint32_t flows() const noexcept { return _flows; }
     ssh::connection& channels() noexcept { return *_connection; }
     worker& home() noexcept { return _worker; }
-    // A report of this session for a person, one line a session and one a channel.
+    // A report of this session for a person, one line a session and one a channel; nothing of one
+    // that has not logged in.
     void report(std::string& into) const override;
     void leave() noexcept override { end(""); }
 
@@ -104,6 +105,12 @@ class link : public turn_member,
     void finish_raw() noexcept { _close_after_send = true; }
     // From now on channels may be opened, pings go out.
     void set_ready() noexcept;
+    // The login that the transport was told to answer later: reads nothing until it is answered.
+    void hold_login() noexcept { _login_held = true; }
+    void resume_login() noexcept;
+    // Before login, after each turn with something new: memory that the peer makes us hold beyond
+    // the objects themselves. Only while _early.
+    virtual void on_held(std::size_t bytes) noexcept { (void)bytes; }
     // Fails the session when set_ready() was not called by then.
     void deadline(ring::microseconds_t at, std::string_view why) noexcept;
 
@@ -128,6 +135,7 @@ class link : public turn_member,
     std::unique_ptr<ssh::transport> _transport;
     std::unique_ptr<ssh::connection> _connection;
     bool _peer_is_go = false;
+    bool _early = false;  // server: not logged in yet
     std::uint32_t _other_requests =
         0;  // want_reply requests of ours that are not pings, not yet answered
     link_counters _counters;
@@ -138,6 +146,8 @@ class link : public turn_member,
     void take(ring::buffer, std::uint32_t bytes) noexcept;
     void take_head(bytes_view) noexcept;
     void read_heads() noexcept;
+    void read_carried() noexcept;
+    std::size_t held_bytes() const noexcept;
     bool logged_in() const noexcept { return _transport != nullptr && _transport->authenticated(); }
     void take_arena() noexcept;
     void give_arena_back() noexcept;
@@ -196,6 +206,7 @@ class link : public turn_member,
     bool _closed = false;  // the descriptor
     bool _receive_cancelled = false, _send_cancelled = false;
     bool _ping_waiting = false;
+    bool _login_held = false;
     ring::microseconds_t _ping_sent = 0;
     ring::microseconds_t _last_latency = 0;
 };

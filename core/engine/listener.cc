@@ -93,8 +93,9 @@ relay::endpoint peer_of(int descriptor) {
         .value_or(relay::endpoint{});
 }
 
-listener::listener(worker& w, int descriptor, void* owner, function accepted)
-    : _worker(w), _descriptor(descriptor), _owner(owner), _accepted(accepted) {
+listener::listener(worker& w, int descriptor, void* owner, function accepted,
+                   short_function ran_out)
+    : _worker(w), _descriptor(descriptor), _owner(owner), _accepted(accepted), _ran_out(ran_out) {
     _worker.ring().accept(_accept, _descriptor);
 }
 
@@ -121,6 +122,7 @@ void listener::on_accepted(ring::completion c) noexcept {
     // completions; whatever else keeps us from taking any does so for a while.
     if (c.result < 0 && c.result != -ECONNABORTED && c.result != -EINTR && c.result != -EAGAIN) {
         ++_pauses;
+        if (_ran_out != nullptr) _ran_out(_owner);
         _worker.timers().arm(_resume, _worker.now() + pause);
         return;
     }

@@ -19,8 +19,11 @@ int bind_datagrams(const std::string& host, std::uint16_t port, std::string& err
 class listener {
   public:
     using function = void (*)(void* owner, int descriptor) noexcept;
-    // Takes the descriptor. `accepted` owns each connection it is given.
-    listener(worker&, int descriptor, void* owner, function accepted);
+    using short_function = void (*)(void* owner) noexcept;
+    // Takes the descriptor. `accepted` owns each connection it is given. `ran_out` is called at
+    // each pause, to give descriptors back.
+    listener(worker&, int descriptor, void* owner, function accepted,
+             short_function ran_out = nullptr);
     ~listener();
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
@@ -39,6 +42,7 @@ class listener {
     int _descriptor;
     void* _owner;
     function _accepted;
+    short_function _ran_out;
     bool _stopping = false;
     std::uint64_t _pauses = 0;
     ring::member_op<&listener::on_accepted> _accept{this};

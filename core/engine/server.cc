@@ -1,6 +1,7 @@
 #include "core/engine/server.hh"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,8 +30,10 @@ class front final : public resident {
         : _home(home),
           _shared(shared),
           _workers(workers),
-          _listener(home, descriptor, this,
-                    [](void* self, int fd) noexcept { static_cast<front*>(self)->deal(fd); }) {
+          _listener(
+              home, descriptor, this,
+              [](void* self, int fd) noexcept { static_cast<front*>(self)->deal(fd); },
+              [](void* self) noexcept { static_cast<front*>(self)->make_room(); }) {
         home.add(*this);
     }
     ~front() override { _home.remove(*this); }
@@ -40,11 +43,46 @@ class front final : public resident {
         _home.remove(*this);
     }
     void report(std::string& into) const override {
-        into += fmt::format("listener: evicted-before-login={} pauses={}\n", _shared.evicted.load(),
-                            _listener.pauses());
+        std::uint64_t now = 0, bytes = 0, evicted = 0, memory = 0, descriptors = 0;
+        stranger_limits limits;
+        for (const auto& each : _shared.early) {
+            const stranger_counters& c = each->counters();
+            now += c.connections;
+            bytes += c.bytes;
+            evicted += c.for_number;
+            memory += c.for_memory;
+            descriptors += c.for_descriptors;
+            limits.connections += each->limits().connections;
+            limits.bytes += each->limits().bytes;
+        }
+        const login_delays::numbers logins = _shared.delays.report();
+        into += fmt::format(
+            "listener: before-login={}/{} bytes={}/{} evicted-before-login={} for-memory={} "
+            "for-descriptors={} too-late={} pauses={}\n",
+            now, limits.connections, bytes, limits.bytes, evicted, memory, descriptors,
+            _shared.late.load(), _listener.pauses());
+        into += fmt::format("listener: failed-logins={} addresses={} waiting={}\n", logins.failures,
+                            logins.addresses, _shared.waiting.load());
     }
 
   private:
+    // Descriptors have run out: those who are not in give way to those who are, and to whoever
+    // comes next.
+    void make_room() noexcept {
+        for (auto& each : _workers) {
+            worker& w = *each;
+            auto shed = [this](worker& self) { _shared.early[self.index()]->shed(); };
+            if (&w == &_home)
+                shed(w);
+            else
+                w.post(shed);
+        }
+        if (_descriptor_lines.now_and_then(_home.now()))
+            _shared.log->line(
+                "server: No descriptors are left: new connections wait, and some before login make "
+                "room (raise the limit, ulimit -n)");
+    }
+
     void deal(int fd) noexcept {
         relay::endpoint peer = peer_of(fd);
         auto best = std::min_element(_workers.begin(), _workers.end(), [](auto& a, auto& b) {
@@ -59,18 +97,32 @@ class front final : public resident {
     worker& _home;
     server_shared& _shared;
     std::vector<std::unique_ptr<worker>>& _workers;
+    seldom _descriptor_lines{60 * ring::second};
     listener _listener;
 };
+
+// What the strangers of a server may take, dealt to its workers.
+std::vector<std::unique_ptr<strangers>> make_room_for_strangers(const server_settings& s) {
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    const auto limits = stranger_limits::of_server(files.rlim_cur, s.memory_bytes * s.workers);
+    std::vector<std::unique_ptr<strangers>> out;
+    for (unsigned i = 0; i < s.workers; ++i)
+        out.push_back(std::make_unique<strangers>(limits.share(s.workers)));
+    return out;
+}
 
 bool add_logins(const server_settings& s, ssh::login_policy& policy, logger& log,
                 std::string& error) {
     if (!s.auth.empty()) {
-        std::size_t colon = s.auth.find(':');
-        if (colon == std::string::npos) {
+        const std::string_view auth = s.auth.view();
+        const std::size_t colon = auth.find(':');
+        if (colon == auth.npos) {
             error = "invalid auth string, expected <user>:<pass>";
             return false;
         }
-        policy.add_user(s.auth.substr(0, colon), crypto::secret_string(s.auth.substr(colon + 1)));
+        policy.add_user(std::string(auth.substr(0, colon)),
+                        crypto::secret_string(auth.substr(colon + 1)));
     }
     if (s.authorized_keys.empty()) return true;
     policy.close();
@@ -99,21 +151,23 @@ int run_server(const server_settings& s) {
         return 1;
     };
     crypto::host_key_reading key;
-    if (!s.keyfile.empty())
-        key = crypto::load_host_key(s.keyfile);
-    else if (!s.key.empty())
-        key.key = crypto::host_key::from_seed(s.key);
-    else
+    if (!s.keyfile.empty()) {
+        std::string name_or_key(s.keyfile.view());
+        key = crypto::load_host_key(name_or_key);
+        crypto::wipe(name_or_key.data(), name_or_key.size());
+    } else if (!s.key.empty()) {
+        key.key = crypto::host_key::from_seed(s.key.view());
+    } else {
         key.key = crypto::host_key::generate();
+    }
+    crypto::wipe_stack();
     if (!key.key) return fail(key.error);
 
     ssh::login_policy policy;
     std::string error;
     if (!add_logins(s, policy, log, error)) return fail(error);
 
-    server_shared shared;
-    shared.early.resize(s.workers);
-    shared.settings = &s;
+    server_shared shared(s);
     shared.log = &log;
     std::optional<logger> requests;
     if (s.verbose) shared.requests = &requests.emplace(STDOUT_FILENO);
@@ -125,6 +179,7 @@ int run_server(const server_settings& s) {
     shared.echoes = open_echo_services(s.workers, no_echo);
 
     supervisor boss(log);
+    shared.early = make_room_for_strangers(s);
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
     try {

@@ -8,9 +8,15 @@
 #include "core/engine/config_request.hh"
 #include "core/engine/request_log.hh"
 #include "core/ssh/authentication_policy.hh"
-#include "crypto/random.hh"
 
 namespace burin::engine {
+
+namespace {
+constexpr std::string_view no_login = "no login in time";
+// What a connection before login holds besides what on_held() is told: the objects themselves, and
+// those of SSH once it speaks. Measured, rounded up.
+constexpr std::size_t session_bytes = 2048, ssh_bytes = 6144;
+}  // namespace
 
 // ---- a dial for a channel ----
 
@@ -82,27 +88,44 @@ server_session::server_session(worker& w, server_shared& shared, int descriptor,
       _peer(peer),
       _upgrade(BURIN_VERSION, shared.features()),
       _started(w.now()) {
-    auto& early = _shared.early[w.index()];
-    if (early.size() >= std::max<std::size_t>(1, early_limit / _shared.early.size())) {
-        ++_shared.evicted;
-        early[crypto::random_u32() % early.size()]->end("made room for another connection");
-    }
-    _early_index = early.size();
-    early.push_back(this);
-    deadline(w.now() + shared.settings->login_timeout, "no login in time");
+    _early = true;
+    if (!_shared.early[w.index()]->add(*this)) tell_crowd();
+    on_held(0);
+    deadline(w.now() + shared.settings->login_timeout, no_login);
 }
 
 server_session::~server_session() {
     leave_early();
 }
 
+// ---- before login ----
+
 void server_session::leave_early() noexcept {
     if (!_early) return;
     _early = false;
-    auto& early = _shared.early[_worker.index()];
-    early[_early_index] = early.back();
-    early[_early_index]->_early_index = _early_index;
-    early.pop_back();
+    _shared.early[_worker.index()]->remove(*this);
+}
+
+void server_session::on_held(std::size_t bytes) noexcept {
+    bytes += session_bytes + (_transport == nullptr ? 0 : ssh_bytes);
+    if (!_shared.early[_worker.index()]->hold(*this, bytes)) tell_crowd();
+}
+
+void server_session::make_room(std::string_view why) noexcept {
+    _made_room = true;
+    end(why);
+}
+
+void server_session::tell_crowd() noexcept {
+    if (!_shared.crowd_lines.now_and_then(_worker.now())) return;
+    std::uint64_t ended = 0;
+    for (const auto& each : _shared.early)
+        ended += each->counters().for_number + each->counters().for_memory;
+    const stranger_limits& limits = _shared.early[_worker.index()]->limits();
+    _shared.log->line(fmt::format(
+        "server: Too many connections before login: {} made room for others so far (limits of "
+        "each worker: {} connections, {} MiB)",
+        ended, limits.connections, limits.bytes >> 20));
 }
 
 void server_session::log(bool debug, std::string_view text) noexcept {
@@ -186,7 +209,30 @@ ssh::login_answer server_session::on_login_failure(std::string_view user, std::s
                                                    unsigned attempt) {
     log(false, fmt::format("Login failed for user \"{}\" ({})", escape(user), _peer.text()));
     log(true, fmt::format("attempt {} was by {}", attempt, escape(method)));
-    return ssh::login_answer::now;
+    return answer_after(_shared.delays.failed(_peer, _worker.now()));
+}
+
+ssh::login_answer server_session::on_login_right() {
+    return answer_after(_shared.delays.right(_peer, _worker.now()));
+}
+
+ssh::login_answer server_session::answer_after(ring::microseconds_t delay) noexcept {
+    if (delay == 0) return ssh::login_answer::now;
+    ++_shared.waiting;
+    hold_login();
+    _worker.timers().arm(_login_due, _worker.now() + delay);
+    return ssh::login_answer::later;
+}
+
+void server_session::stop_waiting() noexcept {
+    if (!_login_due.armed()) return;
+    _login_due.disarm();
+    --_shared.waiting;
+}
+
+void server_session::on_login_due(ring::microseconds_t) noexcept {
+    --_shared.waiting;
+    resume_login();
 }
 
 void server_session::on_config(const ssh::global_request& request) noexcept {
@@ -329,7 +375,11 @@ void server_session::on_datagrams_unresolved(const relay::datagram_exit& e,
 }
 
 void server_session::on_ended(std::string_view why) noexcept {
+    if (_early && why == no_login) ++_shared.late;
     leave_early();
+    stop_waiting();
+    // One line tells of all of these.
+    if (_made_room) return log(true, why);
     if (_number == 0) {
         if (!why.empty() && why != "EOF") log(true, why);
         return;

@@ -10,7 +10,10 @@
 #include "core/engine/echo_service.hh"
 #include "core/engine/link.hh"
 #include "core/engine/log.hh"
+#include "core/engine/login_delays.hh"
+#include "core/engine/seldom.hh"
 #include "core/engine/settings.hh"
+#include "core/engine/strangers.hh"
 #include "core/http/upgrade.hh"
 #include "core/relay/datagram_exit.hh"
 #include "core/relay/dialer.hh"
@@ -19,18 +22,22 @@
 
 namespace burin::engine {
 
-class server_session;
-
 // What all sessions of a server share, read-only but for the counters.
 struct server_shared {
-    const server_settings* settings = nullptr;
+    explicit server_shared(const server_settings& s)
+        : settings(&s), delays({.first = s.login_delay}) {}
+
+    const server_settings* settings;
     ssh::settings transport;
     logger* log = nullptr;
     logger* requests = nullptr;              // -v: a line for every HTTP request answered
     std::atomic<std::uint32_t> sessions{0};  // numbers given
-    std::atomic<std::uint64_t> evicted{0};   // connections before login that made room
     // Connections before login, by worker; each list belongs to its worker's thread.
-    std::vector<std::vector<server_session*>> early;
+    std::vector<std::unique_ptr<strangers>> early;
+    std::atomic<std::uint64_t> late{0};  // of them, ended because no login came in time
+    seldom crowd_lines{60 * ring::second};
+    login_delays delays;
+    std::atomic<std::uint32_t> waiting{0};  // logins whose answer waits
     // By worker; empty: this server does not ping for its clients.
     std::vector<std::unique_ptr<echo_service>> echoes;
 
@@ -40,12 +47,7 @@ struct server_shared {
     }
 };
 
-// Connections before login that all workers hold together. When there are more, one of them, taken
-// at random, makes room for the newest: a flood of silent ones ends among itself, while a client
-// that logs in within milliseconds is hardly met.
-inline constexpr std::uint32_t early_limit = 1024;
-
-class server_session final : public link, private relay::datagram_observer {
+class server_session final : public link, private stranger, private relay::datagram_observer {
   public:
     // Takes an accepted descriptor; lives on the worker from then on.
     static void start(worker&, server_shared&, int descriptor, const relay::endpoint& peer);
@@ -59,10 +61,14 @@ class server_session final : public link, private relay::datagram_observer {
     void on_ended(std::string_view why) noexcept override;
     void log(bool debug, std::string_view text) noexcept override;
     std::string describe() const override;
+    void on_held(std::size_t bytes) noexcept override;
+    // ---- stranger ----
+    void make_room(std::string_view why) noexcept override;
     // ---- transport ----
     void on_authenticated(std::string_view user) override;
     ssh::login_answer on_login_failure(std::string_view user, std::string_view method,
                                        unsigned attempt) override;
+    ssh::login_answer on_login_right() override;
     // ---- connection ----
     void on_open(ssh::channel&, const ssh::channel_open&) noexcept override;
     void on_global_request(const ssh::global_request&) noexcept override;
@@ -79,6 +85,10 @@ class server_session final : public link, private relay::datagram_observer {
     void on_config(const ssh::global_request&) noexcept;
     void refuse_config(std::string_view why) noexcept;
     void leave_early() noexcept;
+    void tell_crowd() noexcept;
+    ssh::login_answer answer_after(ring::microseconds_t delay) noexcept;
+    void stop_waiting() noexcept;
+    void on_login_due(ring::microseconds_t) noexcept;
 
     // A channel of the peer whose destination is being dialled.
     class dialling;
@@ -92,14 +102,14 @@ class server_session final : public link, private relay::datagram_observer {
     std::string _remotes;
     std::uint32_t _number = 0;
     std::uint32_t _flow_number = 0, _open_flows = 0;
-    std::uint32_t _dials = 0;      // pending
-    std::size_t _early_index = 0;  // in the worker's list
-    bool _early = true;            // before login
-    bool _configured = false;      // chisel: the config request was answered
-    bool _refused = false;         // the same, with a failure, which is logged
-    bool _opened = false;          // logged as open
-    bool _carries_echo = false;    // both ends name the feature
+    std::uint32_t _dials = 0;    // pending
+    bool _configured = false;    // chisel: the config request was answered
+    bool _refused = false;       // the same, with a failure, which is logged
+    bool _opened = false;        // logged as open
+    bool _carries_echo = false;  // both ends name the feature
+    bool _made_room = false;     // ended for another connection's sake
     ring::microseconds_t _started;
+    ring::member_timer<&server_session::on_login_due> _login_due{this};
 };
 
 }  // namespace burin::engine

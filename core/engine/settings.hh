@@ -11,6 +11,7 @@
 #include "core/engine/worker.hh"
 #include "core/http/upgrade.hh"
 #include "core/http/websocket.hh"
+#include "crypto/secret.hh"
 #include "tun/congestion_control.hh"
 
 namespace burin::engine {
@@ -49,20 +50,21 @@ struct common_settings {
 struct server_settings : common_settings {
     std::string host = "0.0.0.0";
     std::uint16_t port = 8080;
-    std::string key;      // a seed
-    std::string keygen;   // write a key there and exit
-    std::string keyfile;  // or an inline ck- key
-    std::string auth;     // user:pass
+    crypto::secret_string key;      // a seed
+    std::string keygen;             // write a key there and exit
+    crypto::secret_string keyfile;  // its name, or an inline ck- key
+    crypto::secret_string auth;     // user:pass
     std::string authorized_keys;
     ring::microseconds_t login_timeout = 30 * ring::second;
     ring::microseconds_t config_timeout = 10 * ring::second;
+    ring::microseconds_t login_delay = ring::second;  // after a failed one; 0: none
 };
 
 struct client_settings : common_settings {
     std::string server;
     std::vector<remote> remotes;
     std::string fingerprint;
-    std::string auth;
+    crypto::secret_string auth;
     int max_retry_count = -1;  // negative: unlimited
     ring::microseconds_t min_retry_interval = ring::second;
     ring::microseconds_t max_retry_interval = 300 * ring::second;

@@ -126,7 +126,12 @@ task authentication::as_server() {
         asked.method = read.text();
         asked.rest = read.rest();
         const verdict found = read.ok() ? judge(asked, got) : verdict::malformed;
-        if (found == verdict::accepted) co_return accept(asked.user);
+        if (found == verdict::accepted) {
+            const std::string user(asked.user);  // the message may go while the login waits
+            if (waits_when_right(asked) && _link.events.on_login_right() == login_answer::later)
+                co_await hold{*this};
+            co_return accept(user);
+        }
         if (found == verdict::key_accepted) continue;
         if (found == verdict::malformed) {
             co_return _link.fail(disconnect_reason::protocol_error, "malformed USERAUTH_REQUEST");
@@ -151,6 +156,11 @@ task authentication::as_server() {
     _link.fail(disconnect_reason::protocol_error, "too many authentication attempts");
 }
 
+// Where everybody is let in there is nothing to guess.
+bool authentication::waits_when_right(const request& asked) const {
+    return !_link.config.logins->open() && asked.method != "none";
+}
+
 authentication::verdict authentication::judge(const request& asked, bytes_span payload) {
     if (asked.service != tunnel_service) return verdict::malformed;
     const login_policy& logins = *_link.config.logins;
@@ -170,10 +180,11 @@ authentication::verdict authentication::judge_password(const request& asked,
     // True would ask to change the password.
     const bool changes = read.boolean();
     const std::string_view password = read.text();
-    if (!read.done() || changes) return verdict::malformed;
+    const bool sound = read.done() && !changes;
     const login_policy& logins = *_link.config.logins;
-    const bool right = logins.open() || logins.password_is_right(asked.user, password);
+    const bool right = sound && (logins.open() || logins.password_is_right(asked.user, password));
     crypto::wipe(inside(payload, password));
+    if (!sound) return verdict::malformed;
     return right ? verdict::accepted : verdict::failed;
 }
 

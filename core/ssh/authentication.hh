@@ -32,7 +32,7 @@ class authentication {
     // Takes a message of numbers 5 to 7 or 50 to 79; one that is not due ends the connection.
     void take(bytes_span payload);
 
-    // A failed login waits for resume(); messages must not come meanwhile.
+    // A login waits for resume(); messages must not come meanwhile.
     bool held() const { return _held != nullptr; }
     void resume();
 
@@ -55,6 +55,7 @@ class authentication {
 
     task as_client();
     task as_server();
+    bool waits_when_right(const request& asked) const;
     verdict judge(const request& asked, bytes_span payload);
     verdict judge_password(const request& asked, bytes_span payload) const;
     verdict judge_key(const request& asked, bytes_view payload);

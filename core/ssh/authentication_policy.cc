@@ -3,10 +3,24 @@
 
 #include <algorithm>
 
+#include "crypto/random.hh"
+
 namespace burin::ssh {
 
+crypto::secret_bytes login_policy::random_salt() {
+    crypto::secret_bytes salt(32);
+    crypto::fill_random(salt.span());
+    return salt;
+}
+
+crypto::sha256_digest login_policy::digest(std::string_view password) const {
+    const auto out = crypto::sha256({_salt.view(), as_bytes(password)});
+    crypto::wipe_stack();
+    return out;
+}
+
 void login_policy::add_user(std::string name, crypto::secret_string password) {
-    _users.push_back({std::move(name), std::move(password)});
+    _users.push_back({std::move(name), digest(password.view())});
     _closed = true;
 }
 
@@ -17,9 +31,10 @@ void login_policy::add_keys(std::vector<authorized_key> keys) {
 
 bool login_policy::password_is_right(std::string_view user, std::string_view password) const {
     bool right = false;
+    const crypto::sha256_digest shown = digest(password);
     for (const entry& known : _users) {
         const bool name = crypto::constant_time_equal(as_bytes(known.name), as_bytes(user));
-        const bool word = known.password.equals(password);
+        const bool word = crypto::constant_time_equal(known.password, shown);
         right |= static_cast<bool>(static_cast<int>(name) & static_cast<int>(word));
     }
     return right;

@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "core/ssh/authorized_keys.hh"
+#include "crypto/digest.hh"
 #include "crypto/secret.hh"
 
 namespace burin::ssh {
 
 class login_policy {
   public:
+    // Keeps a salted digest of the password, not the password.
     void add_user(std::string name, crypto::secret_string password);
     // A key logs in under any user name.
     void add_keys(std::vector<authorized_key> keys);
@@ -27,7 +29,8 @@ class login_policy {
 
     // No credential is configured.
     bool open() const { return !_closed; }
-    // Looks at every user; the time tells neither which name nor which password was wrong.
+    // Looks at every user, and compares digests: the time tells neither which name nor which
+    // password was wrong.
     bool password_is_right(std::string_view user, std::string_view password) const;
     bool knows(bytes_view key_blob) const;
     // What USERAUTH_FAILURE lists.
@@ -36,8 +39,12 @@ class login_policy {
   private:
     struct entry {
         std::string name;
-        crypto::secret_string password;
+        crypto::sha256_digest password;
     };
+    crypto::sha256_digest digest(std::string_view password) const;
+
+    const crypto::secret_bytes _salt = random_salt();
+    static crypto::secret_bytes random_salt();
     std::vector<entry> _users;
     std::vector<authorized_key> _keys;
     bool _closed = false;

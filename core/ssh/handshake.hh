@@ -41,6 +41,8 @@ class handshake {
     bytes_view session_id() const { return _has_session ? bytes_view(_session_id) : bytes_view{}; }
     const std::string& host_fingerprint() const { return _fingerprint; }
     std::string algorithms() const;
+    // Of both KEXINIT messages, while an exchange needs them.
+    std::size_t held_bytes() const { return _ours.capacity() + _theirs.capacity(); }
 
   private:
     // What both sides derive, until it is in use.

@@ -318,5 +318,8 @@ std::string transport::algorithms() const {
 const transport_counters& transport::counters() const noexcept {
     return _machine->link.packets.counters;
 }
+std::size_t transport::held_bytes() const noexcept {
+    return _machine->link.packets.held_bytes() + _machine->keys.held_bytes();
+}
 
 }  // namespace burin::ssh

@@ -37,7 +37,7 @@ enum class dialect : std::uint8_t { chisel, native };
 
 enum class log_level : std::uint8_t { info, debug };
 
-// Whether a failed login is answered at once, or when the owner calls resume_login().
+// Whether a login is answered at once, or when the owner calls resume_login().
 enum class login_answer : std::uint8_t { now, later };
 
 class transport_events {
@@ -68,6 +68,9 @@ class transport_events {
         (void)user, (void)method, (void)attempt;
         return login_answer::now;
     }
+
+    // Server: a password or a signature is right; on_authenticated() follows, now or later.
+    virtual login_answer on_login_right() { return login_answer::now; }
 
     virtual void on_log(log_level level, std::string_view text) { (void)level, (void)text; }
 };
@@ -156,8 +159,8 @@ class transport {
     // The message that on_message() has just been given is not known: UNIMPLEMENTED to native
     // peers, silence to chisel ones, whom it would kill (docs/wire.md section 4.8).
     void refuse_unknown();
-    // Server: answers the failed login for which on_login_failure() said `later`. Until then
-    // receive() takes nothing; afterwards the bytes it left must be presented again.
+    // Server: answers the login for which on_login_failure() or on_login_right() said `later`.
+    // Until then receive() takes nothing; afterwards the bytes it left must be presented again.
     void resume_login();
 
     bool failed() const noexcept;
@@ -173,6 +176,9 @@ class transport {
     // For one log line: key exchange, host key, ciphers. Empty before the first agreement.
     std::string algorithms() const;
     const transport_counters& counters() const noexcept;
+    // Memory that grows with what the peer sends and does not read: messages queued, and those of
+    // the key exchange.
+    std::size_t held_bytes() const noexcept;
 
   private:
     class machine;

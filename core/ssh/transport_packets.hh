@@ -56,6 +56,11 @@ class packet_layer {
 
     // What the ciphers agreed on may carry with one key, in a direction.
     void limit_keys(std::uint64_t bytes) noexcept { _most_bytes = bytes; }
+    // Of the queues.
+    std::size_t held_bytes() const noexcept {
+        return _exchange.held_bytes() + _ordinary.held_bytes();
+    }
+
     // A direction has carried what one set of keys may (docs/wire.md section 4.7).
     bool keys_are_spent() const noexcept {
         const std::uint64_t most = std::min(_config.rekey_bytes, _most_bytes);

@@ -22,6 +22,7 @@ class message_queue {
     // The oldest message; not when empty.
     bytes_view front() const;
     void pop();
+    std::size_t held_bytes() const { return _capacity; }
 
   private:
     void make_room(std::size_t size);

@@ -263,6 +263,8 @@ class Bench:
     def server(self, *flags, port=None, host="127.0.0.1", env=None, name="burin-server", **more):
         """`burin server`; returns once it accepts connections. The port is in `.port`."""
         port = port or self.port()
+        # Logins after a failed one wait, and all of a test's come from one address.
+        env = {"BURIN_LOGIN_DELAY": "2ms", **(env or {})}
         process = self.start(name, [self.binary, "server", "--host", host, "--port", port, *flags], env, **more)
         process.port = port
         self.listening(process, "127.0.0.1" if host == "0.0.0.0" else host, port)

@@ -147,14 +147,14 @@ def descriptor_limit(t):
     t.wait(lambda: sink.descriptors() >= 1000, 20, lambda: f"{sink.descriptors()} connections at the destination")
 
 
-BEFORE_LOGIN, EARLY = 1024, 64 * 1024  # connections; bytes that each may make the server keep
+BEFORE_LOGIN, EARLY = 1024, 64 * 1024  # connections, half of the descriptors; bytes that each may make the server keep
 
 
 @test("L.slow_handshakes_do_not_crowd_out", seconds=90)
 def crowd(t):
     """Far more half-open connections than are allowed before a login: whichever go are chosen by chance, so that neither the
     first nor the last can be kept out, and one that logs in gets through."""
-    server, sink, port = t.server("--auth", "u:p"), t.destination(), t.port()
+    server, sink, port = t.server("--auth", "u:p", nofile=(2 * BEFORE_LOGIN,) * 2), t.destination(), t.port()
     before, open_before = server.pss(), server.descriptors()
     count, crowd = 1500 if t.sanitized else 3000, []
     for _ in range(count):
@@ -271,12 +271,13 @@ def memory_before_login(t):
     count = 200 if t.sanitized else 1000
     packet = (35000 - 4).to_bytes(4, "big") + b"\4" + bytes(34000)  # the largest that may come before a login, less its end
     small = wire.frame(packet, mask=bytes(4))
-    kinds = {"an HTTP head": ("head", b"X-Filler: " + b"y" * 15000 + b"\r\n"), "a packet in a WebSocket": ("websocket", small),
+    # What each sends, and how much of it the server has to keep.
+    kinds = {"an HTTP head": ("head", b"X-Filler: " + b"y" * 15000 + b"\r\n", 15000), "a packet in a WebSocket": ("websocket", small, 34000),
              "a packet in frames of a byte": ("websocket", b"".join(wire.frame(packet[n:n + 1], mask=bytes(4), opcode=0 if n else 2, fin=False)
-                                                                 for n in range(4000))),
-             "a native packet": ("native", packet),
-             "a key exchange": ("websocket", wire.frame(wire.clear_packet(wire.kexinit()) + packet[:10000], mask=bytes(4)))}
-    for name, (kind, rest) in kinds.items():
+                                                                 for n in range(4000)), 4000),
+             "a native packet": ("native", packet, 34000),
+             "a key exchange": ("websocket", wire.frame(wire.clear_packet(wire.kexinit()) + packet[:10000], mask=bytes(4)), 10000)}
+    for name, (kind, rest, kept) in kinds.items():
         server = t.server("--auth", "u:p")
         for _ in range(20):
             begin(t, server, kind).close()
@@ -284,13 +285,13 @@ def memory_before_login(t):
         strangers = [begin(t, server, kind) for _ in range(count)]
         for s in strangers:
             s.sendall(rest)
-        received = 0
+        held = 0
 
         def all_taken():
-            nonlocal received
-            had, received = received, report.total(report.report(server, 30 * t.patience), r"received=(\d+) in")
-            return received == had and received >= count * len(rest)
-        t.wait(all_taken, 30, lambda: f"{name}: {received} bytes arrive")
+            nonlocal held
+            had, held = held, report.total(report.report(server, 30 * t.patience), r"listener: before-login=.* bytes=(\d+)/")
+            return held == had and held >= count * kept and harness.quiet(server)
+        t.wait(all_taken, 30, lambda: f"{name}: {held} bytes are held")
         grown = server.pss() - before
         t.note(f"{name}: {grown / count / 1024:.1f} KiB")
         for s in strangers:

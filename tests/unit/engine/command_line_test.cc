@@ -16,13 +16,13 @@ engine::server_settings server(const words& arguments, const environment& env = 
     CAPTURE(c.error);
     REQUIRE(c.error.empty());
     REQUIRE(c.help.empty());
-    return c.settings;
+    return std::move(c.settings);
 }
 engine::client_settings client(const words& arguments, const environment& env = {}) {
     auto c = parse_client(arguments, env);
     CAPTURE(c.error);
     REQUIRE(c.error.empty());
-    return c.settings;
+    return std::move(c.settings);
 }
 
 }  // namespace
@@ -36,6 +36,7 @@ TEST_CASE("defaults are chisel's") {
     CHECK(s.workers == 1);
     CHECK_FALSE(s.verbose);
     CHECK(s.login_timeout == 30 * ring::second);
+    CHECK(s.login_delay == ring::second);
     CHECK(s.config_timeout == 10 * ring::second);
     CHECK(s.dial_timeout == 30 * ring::second);
     CHECK(s.session().exchange_timeout == 30 * ring::second);
@@ -64,8 +65,8 @@ TEST_CASE("flags are spelled as Go's are") {
     CHECK(server({"-v=true"}).verbose);
     CHECK_FALSE(server({"-v=false"}).verbose);
     CHECK_FALSE(server({"-v=0"}).verbose);
-    CHECK(server({"--auth", "-v:--port"}).auth == "-v:--port");
-    CHECK(server({"--auth=a:b=c"}).auth == "a:b=c");
+    CHECK(server({"--auth", "-v:--port"}).auth.view() == "-v:--port");
+    CHECK(server({"--auth=a:b=c"}).auth.view() == "a:b=c");
     CHECK(server({"--auth", ""}).auth.empty());
     CHECK(server({"--host="}).host == "0.0.0.0");
     CHECK(server({"--rekey-limit", "64K"}).rekey_bytes == 64u << 10);
@@ -80,6 +81,46 @@ TEST_CASE("flags are spelled as Go's are") {
     CHECK(c.remotes.size() == 2);
 }
 
+TEST_CASE("secrets are overwritten where others could read them") {
+    std::vector<std::string> given{"burin",     "server", "--auth",       "u:one", "-key=two",
+                                   "--keyfile", "file",   "-keyfile",     "ck-AB", "--header",
+                                   "A: three",  "--host", "--keyfile=ck", "--",    "--auth=four"};
+    std::vector<std::string> variables{"AUTH=u:five", "CHISEL_KEY=six", "CHISEL_KEY_FILE=ck-CD",
+                                       "HOST=seven",  "AUTH",           "CHISEL_KEY="};
+    std::vector<char*> arguments, environ_like;
+    for (auto& each : given) arguments.push_back(each.data());
+    for (auto& each : variables) environ_like.push_back(each.data());
+    environ_like.push_back(nullptr);
+    const std::vector<std::string> before = given;
+    hide_secrets(arguments, environ_like.data());
+    const auto zeros = [](std::size_t count) { return std::string(count, '\0'); };
+    CHECK(given == std::vector<std::string>{"burin", "server", "--auth", zeros(5),
+                                            "-key=" + zeros(3), "--keyfile", "file", "-keyfile",
+                                            zeros(5), "--header", zeros(8), "--host",
+                                            "--keyfile=ck", "--", "--auth=four"});
+    CHECK(variables == std::vector<std::string>{"AUTH=" + zeros(6), "CHISEL_KEY=" + zeros(3),
+                                                "CHISEL_KEY_FILE=" + zeros(5), "HOST=seven", "AUTH",
+                                                "CHISEL_KEY="});
+    // A flag without its value is told as a mistake later.
+    char last[] = "--auth";
+    char* alone[] = {last};
+    hide_secrets(alone, &environ_like.back());
+    CHECK(std::string(last) == "--auth");
+    words copies{"--auth", "u:one"};
+    environment env{{"AUTH", "u:five"}};
+    wipe(copies, env);
+    CHECK(copies[1] == zeros(5));
+    CHECK(env["AUTH"] == zeros(6));
+}
+
+TEST_CASE("a mistake is told without what may be a secret") {
+    CHECK(parse_server({"---auth=u:secret"}, {}).error.find("secret") == std::string::npos);
+    CHECK(parse_server({"--auht=u:secret"}, {}).error.find("secret") == std::string::npos);
+    CHECK(parse_server({"--auth", "secret"}, {}).error.find("secret") == std::string::npos);
+    CHECK(parse_client({"--auth", "secret", "u", "1"}, {}).error.find("secret") ==
+          std::string::npos);
+}
+
 TEST_CASE("the environment is the fallback") {
     environment env{{"HOST", "1.2.3.4"},
                     {"PORT", "81"},
@@ -87,6 +128,7 @@ TEST_CASE("the environment is the fallback") {
                     {"CHISEL_KEY", "seed"},
                     {"CHISEL_KEY_FILE", "file"},
                     {"CHISEL_CONFIG_TIMEOUT", "3s"},
+                    {"BURIN_LOGIN_DELAY", "20ms"},
                     {"CHISEL_DIAL_TIMEOUT", "4s"},
                     {"CHISEL_PING_TIMEOUT", "5s"},
                     {"CHISEL_WS_READ_LIMIT", "0"},
@@ -96,10 +138,13 @@ TEST_CASE("the environment is the fallback") {
     auto s = server({}, env);
     CHECK(s.host == "1.2.3.4");
     CHECK(s.port == 81);
-    CHECK(s.auth == "u:p");
-    CHECK(s.key == "seed");
-    CHECK(s.keyfile == "file");
+    CHECK(s.auth.view() == "u:p");
+    CHECK(s.key.view() == "seed");
+    CHECK(s.keyfile.view() == "file");
     CHECK(s.config_timeout == 3 * ring::second);
+    CHECK(s.login_delay == 20 * ring::millisecond);
+    CHECK(server({}, {{"BURIN_LOGIN_DELAY", "0"}}).login_delay == 0);
+    CHECK(server({}, {{"BURIN_LOGIN_DELAY", "-1s"}}).login_delay == ring::second);
     CHECK(s.worker().dial_timeout == 4 * ring::second);
     CHECK(s.session().ping_timeout == 5 * ring::second);
     CHECK(s.message_limit == 0);
@@ -111,14 +156,14 @@ TEST_CASE("the environment is the fallback") {
         server({"--host", "h", "-p", "82", "--auth", "a:b", "--key", "k", "--keyfile", "f"}, env);
     CHECK(given.host == "h");
     CHECK(given.port == 82);
-    CHECK(given.auth == "a:b");
-    CHECK(given.key == "k");
-    CHECK(given.keyfile == "f");
+    CHECK(given.auth.view() == "a:b");
+    CHECK(given.key.view() == "k");
+    CHECK(given.keyfile.view() == "f");
     auto c = client({"u", "1"}, {{"AUTH", "u:p"},
                                  {"CHISEL_WS_TIMEOUT", "1m"},
                                  {"CHISEL_SSH_WAIT", "2s"},
                                  {"CHISEL_SSH_TIMEOUT", "7s"}});
-    CHECK(c.auth == "u:p");
+    CHECK(c.auth.view() == "u:p");
     CHECK(c.connect_timeout == 60 * ring::second);
     CHECK(c.session_wait == 2 * ring::second);
     CHECK(c.handshake_timeout == 7 * ring::second);

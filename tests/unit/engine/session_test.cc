@@ -34,8 +34,8 @@ struct house {
     explicit house(const engine::worker_options& options = {}) : worker(0, options) {
         engine::block_signals();
         policy.add_user("", crypto::secret_string(""));
-        shared.early.resize(1);
-        shared.settings = &settings;
+        shared.early.push_back(std::make_unique<engine::strangers>(
+            engine::stranger_limits{.connections = 1000, .bytes = 10u << 20}));
         shared.log = &log;
         shared.transport.host_key = &key;
         shared.transport.logins = &policy;
@@ -59,7 +59,7 @@ struct house {
     engine::server_settings settings;
     crypto::host_key key = crypto::host_key::from_seed("house");
     ssh::login_policy policy;
-    engine::server_shared shared;
+    engine::server_shared shared{settings};
     engine::worker worker;
 };
 

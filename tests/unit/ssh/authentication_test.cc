@@ -255,6 +255,34 @@ TEST_CASE("the owner may delay the answer to a wrong password") {
     CHECK(door.server.events.refused.size() == 1);
 }
 
+TEST_CASE("the owner may delay the answer to a right password, and what follows it waits too") {
+    login_door door(dialect::native);
+    door.logins.add_user("user", crypto::secret_string("pass"));
+    door.open();
+    door.server.events.answer_right = login_answer::later;
+    CHECK(door.ask(password_login("user", "pass")).empty());
+    byte_vector behind;
+    build(behind, global_request{"keepalive@openssh.com", true, {}});
+    door.client_side->say(behind);
+    CHECK(door.server.events.right == 1);
+    CHECK(door.server.events.logins == 0);
+    CHECK_FALSE(door.server.end->authenticated());
+    door.server.end->resume_login();
+    CHECK(door.server.events.user == "user");
+    CHECK(number_of(door.client_side->hear()) == message::userauth_success);
+    CHECK(door.server.events.messages.empty());
+    door.client_side->give({});
+    CHECK(door.server.events.messages.size() == 1);
+}
+
+TEST_CASE("where everybody is let in no login waits, and `none` never does") {
+    login_door door(dialect::chisel);
+    door.open();
+    door.server.events.answer_right = login_answer::later;
+    CHECK(number_of(door.ask(password_login("user", "anything"))) == message::userauth_success);
+    CHECK(door.server.events.right == 0);
+}
+
 TEST_CASE("before the login little waits for a peer that does not read") {
     login_door door(dialect::chisel);
     door.open();

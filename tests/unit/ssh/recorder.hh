@@ -40,6 +40,10 @@ struct recorder : transport_events {
                           std::to_string(attempt));
         return answer;
     }
+    login_answer on_login_right() override {
+        ++right;
+        return answer_right;
+    }
     void on_log(log_level, std::string_view text) override { log.emplace_back(text); }
 
     unsigned secured = 0, logins = 0, failures = 0;
@@ -48,7 +52,8 @@ struct recorder : transport_events {
     std::size_t bytes = 0;
     bool keep = true;
     std::vector<std::string> refused, log;
-    login_answer answer = login_answer::now;
+    login_answer answer = login_answer::now, answer_right = login_answer::now;
+    unsigned right = 0;
     std::function<void()> when_secured;
     std::function<void(const byte_vector&)> when_message;
 };
