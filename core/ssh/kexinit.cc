@@ -1,6 +1,8 @@
-// KEXINIT: the lists of docs/wire.md section 4.2, cut down to what is implemented here.
+// KEXINIT: the lists of docs/wire.md section 4.2, but for what is broken (SHA-1, CBC) or slow
+// (finite-field Diffie-Hellman).
 #include "core/ssh/kexinit.hh"
 
+#include <algorithm>
 #include <array>
 
 #include "core/ssh/messages.hh"
@@ -10,16 +12,40 @@
 namespace burin::ssh {
 namespace {
 
-constexpr std::string_view own_key_exchanges = "curve25519-sha256,curve25519-sha256@libssh.org";
+constexpr std::string_view known_ciphers =
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,"
+    "aes192-ctr,aes256-ctr";
+constexpr std::string_view known_macs =
+    "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512";
 // P-256 first: it is what chisel's servers have, and what makes a guess right.
 constexpr std::string_view verifiable_host_keys =
-    "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,ssh-ed25519";
-constexpr std::string_view own_macs = "hmac-sha2-256-etm@openssh.com,hmac-sha2-256";
+    "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,ssh-ed25519,rsa-sha2-512,"
+    "rsa-sha2-256";
+
+constexpr std::string_view gcm_ciphers[] = {"aes128-gcm@openssh.com", "aes256-gcm@openssh.com"};
+constexpr std::string_view chacha20 = "chacha20-poly1305@openssh.com";
 
 std::string nothing_common(std::string_view what, std::string_view client,
                            std::string_view server) {
     return "no common " + std::string(what) + ": client offers " + printable(client, 400) +
            "; server offers " + printable(server, 400);
+}
+
+// What both have for one direction; the sentence that `agree` returns.
+std::string agree_direction(std::string_view client_ciphers, std::string_view server_ciphers,
+                            std::string_view client_macs, std::string_view server_macs,
+                            crypto::protection& into) {
+    const auto kind = crypto::cipher_named(first_common_name(client_ciphers, server_ciphers));
+    if (!kind || *kind == crypto::cipher::none) {
+        return nothing_common("cipher", client_ciphers, server_ciphers);
+    }
+    into = {*kind};
+    // A cipher that brings its own makes the MACs meaningless, whatever they say.
+    if (crypto::authenticates(*kind)) return {};
+    const auto integrity = crypto::mac_named(first_common_name(client_macs, server_macs));
+    if (!integrity) return nothing_common("MAC", client_macs, server_macs);
+    into = {*kind, *integrity};
+    return {};
 }
 
 }  // namespace
@@ -63,9 +89,42 @@ void build(byte_vector& out, const kexinit& from) {
         .u32(0);
 }
 
-byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
-                        std::string_view host_key, bool first_packet_follows) {
-    std::string key_exchanges(own_key_exchanges);
+proposal own_proposal(role side, const settings& config, std::string_view host_keys) {
+    const auto chosen = [](const std::string& asked, std::string_view all) {
+        return std::string(asked.empty() ? all : asked);
+    };
+    return {.key_exchanges = chosen(config.key_exchanges, crypto::key_exchange_names()),
+            .host_keys = std::string(side == role::client ? verifiable_host_keys : host_keys),
+            .ciphers = chosen(config.ciphers, known_ciphers),
+            .macs = chosen(config.macs, known_macs)};
+}
+
+std::string ciphers_towards(const kexinit& client, std::string_view ours) {
+    const auto has_gcm = [ours](std::string_view theirs) {
+        return std::ranges::any_of(gcm_ciphers, [&](std::string_view name) {
+            return contains_name(theirs, name) && contains_name(ours, name);
+        });
+    };
+    if (!has_gcm(client.ciphers_to_server) || !has_gcm(client.ciphers_to_client)) {
+        return std::string(ours);
+    }
+    return without_chacha(ours);
+}
+
+std::string without_chacha(std::string_view ciphers) {
+    std::string out;
+    while (!ciphers.empty()) {
+        const std::string_view name = first_name(ciphers);
+        ciphers.remove_prefix(std::min(ciphers.size(), name.size() + 1));
+        if (name == chacha20) continue;
+        if (!out.empty()) out += ',';
+        out += name;
+    }
+    return out;
+}
+
+byte_vector own_kexinit(role side, exchange_turn turn, const proposal& offered) {
+    std::string key_exchanges = offered.key_exchanges;
     if (turn == exchange_turn::first && side == role::client) {
         key_exchanges.append(",").append(ext_info_client).append(",").append(strict_client);
     } else if (turn == exchange_turn::first) {
@@ -73,11 +132,11 @@ byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
     }
     kexinit offer;
     offer.key_exchanges = key_exchanges;
-    offer.host_keys = side == role::client ? verifiable_host_keys : host_key;
-    offer.ciphers_to_server = offer.ciphers_to_client = ciphers;
-    offer.macs_to_server = offer.macs_to_client = own_macs;
+    offer.host_keys = offered.host_keys;
+    offer.ciphers_to_server = offer.ciphers_to_client = offered.ciphers;
+    offer.macs_to_server = offer.macs_to_client = offered.macs;
     offer.compressions_to_server = offer.compressions_to_client = "none";
-    offer.first_packet_follows = first_packet_follows;
+    offer.first_packet_follows = offered.first_packet_follows;
     byte_vector out;
     build(out, offer);
     return out;
@@ -85,25 +144,21 @@ byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
 
 std::string agree(const kexinit& client, const kexinit& server, agreement& into) {
     into.key_exchange = first_common_name(client.key_exchanges, server.key_exchanges);
-    if (into.key_exchange.empty()) {
+    const auto method = crypto::key_exchange_named(into.key_exchange);
+    if (!method) {
         return nothing_common("key exchange", client.key_exchanges, server.key_exchanges);
     }
+    into.method = *method;
     into.host_key = first_common_name(client.host_keys, server.host_keys);
     if (into.host_key.empty()) {
         return nothing_common("host key", client.host_keys, server.host_keys);
     }
-    const auto to_server = first_common_name(client.ciphers_to_server, server.ciphers_to_server);
-    const auto to_client = first_common_name(client.ciphers_to_client, server.ciphers_to_client);
-    const auto cipher_to_server = crypto::cipher_named(to_server);
-    const auto cipher_to_client = crypto::cipher_named(to_client);
-    if (!cipher_to_server) {
-        return nothing_common("cipher", client.ciphers_to_server, server.ciphers_to_server);
-    }
-    if (!cipher_to_client) {
-        return nothing_common("cipher", client.ciphers_to_client, server.ciphers_to_client);
-    }
-    into.to_server = *cipher_to_server;
-    into.to_client = *cipher_to_client;
+    std::string why = agree_direction(client.ciphers_to_server, server.ciphers_to_server,
+                                      client.macs_to_server, server.macs_to_server, into.to_server);
+    if (!why.empty()) return why;
+    why = agree_direction(client.ciphers_to_client, server.ciphers_to_client, client.macs_to_client,
+                          server.macs_to_client, into.to_client);
+    if (!why.empty()) return why;
     if (!contains_name(client.compressions_to_server, "none") ||
         !contains_name(client.compressions_to_client, "none") ||
         !contains_name(server.compressions_to_server, "none") ||

@@ -5,6 +5,7 @@
 // our KEXINIT is queued until our NEWKEYS is sealed, because nothing else may stand between those.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -51,9 +52,12 @@ class packet_layer {
     void use_opener(std::unique_ptr<crypto::packet_opener> next, sequence_rule rule);
     void limit_packets(std::size_t bytes) noexcept;
 
+    // What the ciphers agreed on may carry with one key, in a direction.
+    void limit_keys(std::uint64_t bytes) noexcept { _most_bytes = bytes; }
     // A direction has carried what one set of keys may (docs/wire.md section 4.7).
     bool keys_are_spent() const noexcept {
-        return _send.bytes >= _config.rekey_bytes || _receive.bytes >= _config.rekey_bytes ||
+        const std::uint64_t most = std::min(_config.rekey_bytes, _most_bytes);
+        return _send.bytes >= most || _receive.bytes >= most ||
                _send.packets >= _config.rekey_packets || _receive.packets >= _config.rekey_packets;
     }
 
@@ -78,6 +82,7 @@ class packet_layer {
     bool _closed = false;
     bool _version_due = true;
     std::uint32_t _max_packet = max_early_packet_bytes;
+    std::uint64_t _most_bytes = ~std::uint64_t{0};
     std::string_view _version;
     std::unique_ptr<crypto::packet_sealer> _next_sealer;
     sequence_rule _next_rule = sequence_rule::runs_on;

@@ -62,7 +62,7 @@ def public_keys(t):
     stranger = native.make_key(t, "stranger")
     known = "# comment\n\n" + "".join(public + "\n" for _, public in keys.values())
     server, sink = t.server("--authorized-keys", t.file("authorized_keys", known)), t.destination()
-    for kind in ("ed25519", "ecdsa"):
+    for kind in keys:
         port = t.port()
         ssh = native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:{sink.port}", identity=keys[kind][0], name=f"ssh-{kind}")
         t.listening(ssh, "127.0.0.1", port)
