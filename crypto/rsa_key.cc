@@ -71,7 +71,8 @@ const char* problem_with(const public_parts& key) {
     if (size < min_rsa_bits || size > max_rsa_bits) return rsa_out_of_bounds;
     // Larger exponents serve nobody, and OpenSSL refuses them with long moduli.
     const bool odd = (key.e.back() & std::byte{1}) != std::byte{0};
-    if (!odd || key.e.size() > 8 || bits(key.e) < 2) return "an RSA key with such an exponent";
+    if (!odd || key.e.size() > 8 || bits(key.e) < 2)
+        return "an RSA key's exponent must be odd, of 2 to 64 bits";
     return nullptr;
 }
 

@@ -124,7 +124,7 @@ task handshake::as_server() {
     _secured = true;
 }
 
-// Over WebSocket the lists go out at once, for a round trip less. A native client may list chacha20
+// Over WebSocket the lists go out at once, for a round trip less. A native client may list others
 // before GCM, which only its own lists tell.
 bool handshake::waits_for_client() const {
     return first() && _link.speaks == dialect::native;

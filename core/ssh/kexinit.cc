@@ -22,8 +22,21 @@ constexpr std::string_view verifiable_host_keys =
     "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,ssh-ed25519,rsa-sha2-512,"
     "rsa-sha2-256";
 
-constexpr std::string_view gcm_ciphers[] = {"aes128-gcm@openssh.com", "aes256-gcm@openssh.com"};
-constexpr std::string_view chacha20 = "chacha20-poly1305@openssh.com";
+bool is_gcm(std::string_view cipher) {
+    return cipher.ends_with("-gcm@openssh.com");
+}
+
+// The names of a list that `keep` wants.
+template <class Keep>
+std::string filtered(std::string_view list, Keep keep) {
+    std::string out;
+    while (!list.empty()) {
+        const std::string_view name = first_name(list);
+        list.remove_prefix(std::min(list.size(), name.size() + 1));
+        if (keep(name)) out.append(out.empty() ? "" : ",").append(name);
+    }
+    return out;
+}
 
 std::string nothing_common(std::string_view what, std::string_view client,
                            std::string_view server) {
@@ -100,27 +113,16 @@ proposal own_proposal(role side, const settings& config, std::string_view host_k
 }
 
 std::string ciphers_towards(const kexinit& client, std::string_view ours) {
-    const auto has_gcm = [ours](std::string_view theirs) {
-        return std::ranges::any_of(gcm_ciphers, [&](std::string_view name) {
-            return contains_name(theirs, name) && contains_name(ours, name);
-        });
-    };
-    if (!has_gcm(client.ciphers_to_server) || !has_gcm(client.ciphers_to_client)) {
-        return std::string(ours);
-    }
-    return without_chacha(ours);
+    const std::string gcm = filtered(ours, [](std::string_view name) { return is_gcm(name); });
+    const bool both = !first_common_name(client.ciphers_to_server, gcm).empty() &&
+                      !first_common_name(client.ciphers_to_client, gcm).empty();
+    return both ? gcm : std::string(ours);
 }
 
 std::string without_chacha(std::string_view ciphers) {
-    std::string out;
-    while (!ciphers.empty()) {
-        const std::string_view name = first_name(ciphers);
-        ciphers.remove_prefix(std::min(ciphers.size(), name.size() + 1));
-        if (name == chacha20) continue;
-        if (!out.empty()) out += ',';
-        out += name;
-    }
-    return out;
+    return filtered(ciphers, [](std::string_view name) {
+        return name != crypto::name_of(crypto::cipher::chacha20_poly1305);
+    });
 }
 
 byte_vector own_kexinit(role side, exchange_turn turn, const proposal& offered) {

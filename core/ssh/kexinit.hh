@@ -55,9 +55,10 @@ struct proposal {
 // it can verify. GCM comes first: it is the fastest, and Go's clients list it first as well.
 proposal own_proposal(role side, const settings& config, std::string_view host_keys);
 
-// What a server offers a client whose lists it has seen: no chacha20-poly1305 when both have a GCM
-// cipher for each direction. OpenSSH's clients list chacha20 first, but GCM is several times as
-// fast, and its keys last for 64 GiB instead of 1 GiB (docs/wire.md section 11.1).
+// What a server offers a client whose lists it has seen: GCM alone, when both have that for each
+// direction. OpenSSH's clients list chacha20-poly1305 first, and up to 9.x ctr before GCM; but GCM
+// is several times as fast, and its keys last for 64 GiB instead of chacha20's 1 GiB (docs/wire.md
+// section 11.1).
 std::string ciphers_towards(const kexinit& client, std::string_view ours);
 std::string without_chacha(std::string_view ciphers);
 

@@ -165,8 +165,7 @@ TEST_CASE("KEXINIT: what is offered, and what of it towards whom") {
 
     kexinit peer;
     const std::string all = server.ciphers;
-    const std::string less =
-        "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr";
+    const std::string gcm = "aes128-gcm@openssh.com,aes256-gcm@openssh.com";
     const auto towards = [&peer](std::string_view up, std::string_view down,
                                  std::string_view ours) {
         peer.ciphers_to_server = up;
@@ -175,7 +174,7 @@ TEST_CASE("KEXINIT: what is offered, and what of it towards whom") {
     };
     const std::string openssh = "chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com";
     const std::string dropbear = "chacha20-poly1305@openssh.com,aes128-ctr,aes256-ctr";
-    CHECK(towards(openssh, openssh, all) == less);
+    CHECK(towards(openssh, openssh, all) == gcm);
     CHECK(towards(dropbear, dropbear, all) == all);
     // One direction without GCM keeps what it needs.
     CHECK(towards(openssh, "chacha20-poly1305@openssh.com", all) == all);
