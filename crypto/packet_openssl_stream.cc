@@ -1,5 +1,8 @@
 // chacha20-poly1305 and aes-ctr with HMAC by OpenSSL's libcrypto. Contexts are made once a key. EVP
 // has no AEAD with SSH's second key for the length, so ChaCha20 and Poly1305 come apart from it.
+//
+// HMAC of OpenSSL 3.0 copies its keyed digest for each message, and that allocates, twice a packet;
+// that of 3.5 does not, and neither does chacha20-poly1305 in either.
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>

@@ -1,4 +1,4 @@
-"""Every cipher, MAC, key exchange and kind of key, with OpenSSH, Go, Dropbear and Paramiko: acceptance rows S2, S4, S5, S14, N2, N7
+"""Every cipher, MAC, key exchange and kind of key, with OpenSSH, Go, Dropbear and Paramiko: acceptance rows S2, S3, S4, S6, S14, N2
 (docs/wire.md sections 4 and 11). Each moves checked bytes both ways; clients that do not depend on each other run side by side."""
 
 import contextlib
@@ -62,7 +62,7 @@ def agreed(ssh):
             ways["client->server"], ways["server->client"])
 
 
-@test("S5.every_cipher_and_mac_with_openssh", seconds=120, slots=2)
+@test("S6.every_cipher_and_mac_with_openssh", seconds=120, slots=2)
 def ciphers_openssh(t):
     server, sink = t.server("--auth", "user:pass"), t.destination()
     started = []
@@ -81,7 +81,7 @@ def ciphers_openssh(t):
         t.check("no matching" in ssh.err(), f"ssh with {options}: {ssh.err()}")
 
 
-@test("S2.every_key_exchange_and_host_key_with_openssh", seconds=120, slots=2)
+@test("S4.every_key_exchange_and_host_key_with_openssh", seconds=120, slots=2)
 def exchanges_openssh(t):
     sink = t.destination()
     keys = {"ecdsa-sha2-nistp256": (openssh_key(t, "p256", "ecdsa", 256),), "ecdsa-sha2-nistp384": (openssh_key(t, "p384", "ecdsa", 384),),
@@ -114,7 +114,7 @@ def has_mlkem():
 
 
 if has_mlkem():
-    @test("S2.mlkem_with_openssh", seconds=90)
+    @test("S3.mlkem_with_openssh", seconds=90)
     def mlkem_openssh(t):
         server, sink = t.server("--auth", "user:pass"), t.destination()
         started = [start_ssh(t, server, sink, "mlkem", f"KexAlgorithms={MLKEM}"), start_ssh(t, server, sink, "as-it-is")]
@@ -127,7 +127,7 @@ if has_mlkem():
         t.load(port, "both", "--bytes", MIB, ok=1)
 
 
-@test("S5.every_cipher_and_mac_with_go", seconds=120, slots=2)
+@test("S6.every_cipher_and_mac_with_go", seconds=120, slots=2)
 def ciphers_go(t):
     server, sink = t.server(), t.destination()
     started = []
@@ -221,7 +221,7 @@ def rsa_user_keys(t):
     t.equal(weak.wait_exit(20 * t.patience), 255, "ssh with a key of 1024 bits")
 
 
-@test("N7.dropbear", seconds=90)
+@test("N2.dropbear", seconds=90)
 def dropbear(t):
     """Dropbear's client lists chacha20 first and has no GCM: it gets what it likes best."""
     path = os.path.join(t.folder, "id_dropbear")
@@ -240,7 +240,7 @@ def dropbear(t):
     side_by_side(t, started, size_of(t))
 
 
-@test("N7.paramiko", seconds=90)
+@test("N2.paramiko", seconds=90)
 def paramiko_client(t):
     """Paramiko with each of its ciphers and MACs; it lists AES-CTR first. It is a package of the distribution's Python."""
     identity, public = native.make_key(t, "id-rsa", "rsa")
