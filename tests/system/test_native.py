@@ -8,6 +8,7 @@ import native
 import report
 import wire
 from harness import Failed, test
+from wire import message, string
 
 MIB = 1 << 20
 
@@ -54,6 +55,27 @@ def local_forward(t):
     wrong = native.start(t, server.port, password="wrong", name="ssh-wrong")
     t.equal(wrong.wait_exit(20 * t.patience), 255, "ssh with a wrong password")
     t.check("Permission denied" in wrong.err(), f"ssh with a wrong password: {wrong.err()}")
+
+
+@test("N2.client_that_waits_for_our_lists", slots=0)
+def waiting_client(t):
+    """A client that shows its lists only after the server's (libssh did) gets those unseen, and no chacha20 among them."""
+    server = t.server("--auth", "user:pass")
+    s = t.connect(server.port, seconds=30)
+    s.sendall(b"SSH-2.0-libssh-0.6.3\r\n")
+    line = b""
+    while not line.endswith(b"\r\n"):
+        line += harness.receive_exactly(s, 1)
+    t.check(line.startswith(b"SSH-2.0-"), f"version line {line!r}")
+    packet = harness.receive_exactly(s, int.from_bytes(harness.receive_exactly(s, 4), "big"))
+    t.equal(packet[1], wire.KEXINIT, "the message that comes by itself")
+    t.check(b"aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr" in packet, f"lists: {packet!r}")
+    t.check(b"chacha20" not in packet, f"lists: {packet!r}")
+    # Its own lists are taken as ever.
+    s.sendall(wire.clear_packet(wire.kexinit()))
+    s.sendall(wire.clear_packet(message(30, string(bytes(range(32))))))
+    packet = harness.receive_exactly(s, int.from_bytes(harness.receive_exactly(s, 4), "big"))
+    t.equal(packet[1], 31, "the answer to ECDH_INIT")
 
 
 @test("N2.public_keys", seconds=90)
