@@ -10,6 +10,7 @@
 
 #include "crypto/base64.hh"
 #include "crypto/digest.hh"
+#include "crypto/ecdsa_curve.hh"
 #include "crypto/key_exchange.hh"
 #include "crypto/random.hh"
 #include "crypto/wolf_keys.hh"
@@ -18,11 +19,9 @@ namespace burin::crypto {
 namespace {
 
 constexpr std::size_t secret_size = 32;
-constexpr std::size_t point_size = 65;
 constexpr std::size_t ed25519_public_size = 32;
 constexpr std::size_t ed25519_signature_size = 64;
 
-constexpr std::string_view ecdsa_name = "ecdsa-sha2-nistp256";
 constexpr std::string_view ed25519_name = "ssh-ed25519";
 
 // n, the order of P-256 (SEC 2 section 2.4.2).
@@ -41,24 +40,41 @@ bignum bignum_of(const void* octets, std::size_t size) {
         BN_bin2bn(static_cast<const unsigned char*>(octets), static_cast<int>(size), nullptr));
 }
 
-bool valid_p256_scalar(bytes_view scalar) {
-    if (scalar.size() != secret_size) return false;
-    static constexpr std::array<std::byte, secret_size> zero{};
-    return !constant_time_equal(scalar, zero) &&
-           std::memcmp(scalar.data(), p256_order.data(), secret_size) < 0;
+// Null for a kind that is not ECDSA.
+const ecdsa_curve* curve_of(host_key_kind kind) {
+    switch (kind) {
+        case host_key_kind::ecdsa_p256: return &ecdsa_curves[0];
+        case host_key_kind::ecdsa_p384: return &ecdsa_curves[1];
+        case host_key_kind::ecdsa_p521: return &ecdsa_curves[2];
+        case host_key_kind::ed25519:
+        case host_key_kind::rsa: break;
+    }
+    return nullptr;
 }
 
-byte_vector p256_blob(bytes_view scalar) {
+// 1..n-1.
+bool valid_scalar(const ecdsa_curve& on, bytes_view scalar) {
+    if (scalar.size() != on.field) return false;
+    const ecc_set_type* parameters = wc_ecc_get_curve_params(wc_ecc_get_curve_idx(on.id));
+    if (!parameters) library_failed("curve");
+    BIGNUM* read = nullptr;
+    BN_hex2bn(&read, parameters->order);
+    const bignum order(read), number = bignum_of(scalar.data(), scalar.size());
+    if (!order || !number) library_failed("out of memory");
+    return !BN_is_zero(number.get()) && BN_cmp(number.get(), order.get()) < 0;
+}
+
+byte_vector ecdsa_blob(const ecdsa_curve& on, bytes_view scalar) {
     wolf_ecc key;
-    must_be(wc_ecc_import_private_key_ex(wolf_octets(scalar.data()), secret_size, nullptr, 0,
-                                         key.get(), ECC_SECP256R1),
-            0, "P-256 private key");
-    must_be(wc_ecc_make_pub_ex(key.get(), nullptr, thread_rng()), 0, "P-256 public key");
-    std::array<std::byte, point_size> point;
-    word32 size = point_size;
-    must_be(wc_ecc_export_x963(key.get(), wolf_octets(point.data()), &size), 0, "P-256 public key");
+    must_be(wc_ecc_import_private_key_ex(wolf_octets(scalar.data()), wolf_size(on.field), nullptr,
+                                         0, key.get(), on.id),
+            0, "ECDSA private key");
+    must_be(wc_ecc_make_pub_ex(key.get(), nullptr, thread_rng()), 0, "ECDSA public key");
+    byte_vector point(on.point());
+    word32 size = wolf_size(point.size());
+    must_be(wc_ecc_export_x963(key.get(), wolf_octets(point.data()), &size), 0, "ECDSA public key");
     byte_vector blob;
-    wire::writer(blob).string(ecdsa_name).string("nistp256").string(point);
+    wire::writer(blob).string(on.algorithm).string(on.name).string(point);
     return blob;
 }
 
@@ -79,24 +95,24 @@ bytes_view public_octets(bytes_view blob, std::size_t size) {
     return blob.last(size);
 }
 
-byte_vector sign_p256(bytes_view secret, bytes_view blob, bytes_view data) {
+byte_vector sign_ecdsa(const ecdsa_curve& on, bytes_view secret, bytes_view blob, bytes_view data) {
     wolf_ecc key;
-    bytes_view point = public_octets(blob, point_size);
-    must_be(wc_ecc_import_private_key_ex(wolf_octets(secret.data()), secret_size,
-                                         wolf_octets(point.data()), point_size, key.get(),
-                                         ECC_SECP256R1),
-            0, "P-256 private key");
-    sha256_digest digest = sha256(data);
+    bytes_view point = public_octets(blob, on.point());
+    must_be(wc_ecc_import_private_key_ex(wolf_octets(secret.data()), wolf_size(on.field),
+                                         wolf_octets(point.data()), wolf_size(point.size()),
+                                         key.get(), on.id),
+            0, "ECDSA private key");
+    const ecdsa_digest digest(on, data);
     std::array<::byte, ECC_MAX_SIG_SIZE> der;
     word32 der_size = wolf_size(der.size());
-    must_be(wc_ecc_sign_hash(wolf_octets(digest.data()), wolf_size(digest.size()), der.data(),
-                             &der_size, thread_rng(), key.get()),
-            0, "P-256 signature");
-    std::array<std::byte, secret_size + 1> r, s;
+    must_be(wc_ecc_sign_hash(wolf_octets(digest.view().data()), wolf_size(digest.view().size()),
+                             der.data(), &der_size, thread_rng(), key.get()),
+            0, "ECDSA signature");
+    std::array<std::byte, longest_field + 1> r, s;
     word32 r_size = wolf_size(r.size()), s_size = wolf_size(s.size());
     must_be(wc_ecc_sig_to_rs(der.data(), der_size, wolf_octets(r.data()), &r_size,
                              wolf_octets(s.data()), &s_size),
-            0, "P-256 signature");
+            0, "ECDSA signature");
     byte_vector signature;
     append_mpint(signature, bytes_view(r).first(r_size));
     append_mpint(signature, bytes_view(s).first(s_size));
@@ -123,11 +139,21 @@ byte_vector sign_ed25519(bytes_view secret, bytes_view blob, bytes_view data) {
 host_key::host_key(host_key_kind kind, bytes_view secret, byte_vector blob)
     : _kind(kind), _secret(secret), _blob(std::move(blob)) {}
 
+host_key::host_key(rsa_private_key key)
+    : _kind(host_key_kind::rsa),
+      _blob(key.blob().begin(), key.blob().end()),
+      _rsa(std::move(key)) {}
+
 host_key host_key::generate(host_key_kind kind) {
-    secret_bytes secret(secret_size);
-    // P-256: a number below 2^256 is below n but for one in 2^32; take the next one then.
-    do fill_random(secret.span());
-    while (kind == host_key_kind::ecdsa_p256 && !valid_p256_scalar(secret.view()));
+    if (kind == host_key_kind::rsa) library_failed("no RSA keys are made here");
+    const ecdsa_curve* curve = curve_of(kind);
+    secret_bytes secret(curve ? curve->field : secret_size);
+    // A number of so many bits is below n but for one in 2^32; take the next one then. P-521 has
+    // one bit in its first octet.
+    do {
+        fill_random(secret.span());
+        if (kind == host_key_kind::ecdsa_p521) secret.span()[0] &= std::byte{1};
+    } while (curve && !valid_scalar(*curve, secret.view()));
     return *from_private(kind, secret.view());
 }
 
@@ -167,24 +193,33 @@ host_key host_key::from_seed(std::string_view seed) {
 }
 
 std::optional<host_key> host_key::from_private(host_key_kind kind, bytes_view secret) {
-    if (kind == host_key_kind::ecdsa_p256) {
-        if (!valid_p256_scalar(secret)) return {};
-        return host_key(kind, secret, p256_blob(secret));
+    if (const ecdsa_curve* curve = curve_of(kind)) {
+        if (!valid_scalar(*curve, secret)) return {};
+        return host_key(kind, secret, ecdsa_blob(*curve, secret));
     }
-    if (secret.size() != secret_size) return {};
+    if (kind != host_key_kind::ed25519 || secret.size() != secret_size) return {};
     return host_key(kind, secret, ed25519_blob(secret));
 }
 
 std::string_view host_key::algorithm() const {
-    return _kind == host_key_kind::ecdsa_p256 ? ecdsa_name : ed25519_name;
+    if (_kind == host_key_kind::rsa) return rsa_type;
+    const ecdsa_curve* curve = curve_of(_kind);
+    return curve ? curve->algorithm : ed25519_name;
 }
 
-byte_vector host_key::sign(bytes_view data) const {
-    byte_vector signature = _kind == host_key_kind::ecdsa_p256
-                                ? sign_p256(_secret.view(), _blob, data)
-                                : sign_ed25519(_secret.view(), _blob, data);
+std::string_view host_key::signature_algorithms() const {
+    return _kind == host_key_kind::rsa ? "rsa-sha2-512,rsa-sha2-256" : algorithm();
+}
+
+byte_vector host_key::sign(bytes_view data, std::string_view with) const {
+    if (with.empty()) with = _rsa ? rsa_sha2_512 : algorithm();
+    const ecdsa_curve* curve = curve_of(_kind);
+    byte_vector signature = _rsa    ? _rsa->sign(with, data)
+                            : curve ? sign_ecdsa(*curve, _secret.view(), _blob, data)
+                                    : sign_ed25519(_secret.view(), _blob, data);
+    if (signature.empty()) library_failed("host key signature");
     byte_vector blob;
-    wire::writer(blob).string(algorithm()).string(signature);
+    wire::writer(blob).string(with).string(signature);
     return blob;
 }
 
@@ -201,7 +236,7 @@ std::string host_key::to_ck() const {
         .raw(std::as_bytes(std::span(before_secret)))
         .raw(_secret.view())
         .raw(std::as_bytes(std::span(before_point)))
-        .raw(public_octets(_blob, point_size));
+        .raw(public_octets(_blob, ecdsa_curves[0].point()));
     std::string text = "ck-" + base64(der, base64_padding::unpadded);
     wipe(der);
     return text;

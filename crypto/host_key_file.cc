@@ -5,13 +5,16 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <utility>
 
 #include "crypto/base64.hh"
+#include "crypto/ecdsa_curve.hh"
 #include "crypto/host_key.hh"
 
 namespace burin::crypto {
@@ -31,7 +34,8 @@ using owned = std::unique_ptr<T, free_openssl>;
 
 constexpr const char* encrypted =
     "the key is encrypted; remove its pass phrase (ssh-keygen -p -N '' -f FILE)";
-constexpr const char* not_supported = "only ECDSA P-256 and Ed25519 host keys are supported";
+constexpr const char* not_supported =
+    "host keys are ECDSA on P-256, P-384 or P-521, Ed25519, or RSA";
 constexpr const char* damaged = "the key is damaged";
 
 host_key_reading failed(std::string error) {
@@ -47,6 +51,48 @@ host_key_reading of_unsupported(std::string_view kind) {
     return failed(std::string(kind) + " keys are not supported; " + not_supported);
 }
 
+// A kind that has a private scalar or seed, and no RSA.
+struct scalar_kind {
+    host_key_kind kind;
+    const ecdsa_curve* curve;
+};
+constexpr scalar_kind ecdsa_kinds[] = {{host_key_kind::ecdsa_p256, &ecdsa_curves[0]},
+                                       {host_key_kind::ecdsa_p384, &ecdsa_curves[1]},
+                                       {host_key_kind::ecdsa_p521, &ecdsa_curves[2]}};
+
+host_key_reading made(std::optional<rsa_private_key> key, const char* problem) {
+    if (!key) return failed(problem);
+    return {.key = host_key(std::move(*key)), .error = {}};
+}
+
+host_key_reading from_ec(EVP_PKEY* key) {
+    char group[80] = "";
+    EVP_PKEY_get_group_name(key, group, sizeof group, nullptr);
+    const auto* found = std::ranges::find_if(ecdsa_kinds, [&group](const scalar_kind& one) {
+        return std::string_view(group) == one.curve->openssl_name;
+    });
+    if (found == std::end(ecdsa_kinds))
+        return of_unsupported(std::string("EC keys on curve ") + group + ": such");
+    BIGNUM* taken = nullptr;
+    if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &taken) != 1)
+        return failed("the file holds no private key");
+    owned<BIGNUM> scalar(taken);
+    const int size = static_cast<int>(found->curve->field);
+    secret_bytes secret(found->curve->field);
+    if (BN_bn2binpad(scalar.get(), reinterpret_cast<unsigned char*>(secret.span().data()), size) !=
+        size)
+        return failed(damaged);
+    return made(host_key::from_private(found->kind, secret.view()));
+}
+
+// Takes over a key of type RSA.
+host_key_reading from_rsa(EVP_PKEY* key) {
+    if (EVP_PKEY_up_ref(key) != 1) return failed("out of memory");
+    const char* problem = nullptr;
+    auto taken = rsa_private_key::adopt(rsa_handle(key), problem);
+    return made(std::move(taken), problem);
+}
+
 host_key_reading from_openssl(EVP_PKEY* key) {
     secret_bytes secret(secret_size);
     auto* octets = reinterpret_cast<unsigned char*>(secret.span().data());
@@ -57,21 +103,8 @@ host_key_reading from_openssl(EVP_PKEY* key) {
                 return failed(damaged);
             return made(host_key::from_private(host_key_kind::ed25519, secret.view()));
         }
-        case EVP_PKEY_EC: {
-            char group[80] = "";
-            EVP_PKEY_get_group_name(key, group, sizeof group, nullptr);
-            if (std::string_view(group) != "prime256v1")
-                return of_unsupported(std::string("EC keys on curve ") + group + ": such");
-            BIGNUM* taken = nullptr;
-            if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &taken) != 1)
-                return failed("the file holds no private key");
-            owned<BIGNUM> scalar(taken);
-            if (BN_bn2binpad(scalar.get(), octets, secret_size) != int{secret_size})
-                return failed(damaged);
-            return made(host_key::from_private(host_key_kind::ecdsa_p256, secret.view()));
-        }
-        case EVP_PKEY_RSA:
-        case EVP_PKEY_RSA_PSS: return of_unsupported("RSA");
+        case EVP_PKEY_EC: return from_ec(key);
+        case EVP_PKEY_RSA: return from_rsa(key);
         case EVP_PKEY_DSA: return of_unsupported("DSA");
         default: return failed(not_supported);
     }
@@ -109,34 +142,79 @@ host_key_reading from_ck(std::string_view text) {
 constexpr std::string_view openssh_begin = "-----BEGIN OPENSSH PRIVATE KEY-----";
 constexpr std::string_view openssh_end = "-----END OPENSSH PRIVATE KEY-----";
 
-// The private section: two equal check words, then for each key its type, its fields and a comment.
-host_key_reading from_openssh_section(bytes_view section) {
-    wire::reader in(section);
-    if (in.u32() != in.u32()) return failed(damaged);
-    std::string_view type = in.text();
+// An mpint without its sign octet, in `size` octets; empty when it is negative or longer.
+secret_bytes padded(bytes_view number, std::size_t size) {
+    if (number.empty() || (number[0] & std::byte{0x80}) != std::byte{0}) return {};
+    while (!number.empty() && number[0] == std::byte{0}) number = number.subspan(1);
+    if (number.size() > size) return {};
+    secret_bytes out(size);
+    if (!number.empty())
+        std::memcpy(out.span().data() + size - number.size(), number.data(), number.size());
+    return out;
+}
+
+// A key whose public half must be the one that stands beside the private one.
+host_key_reading with_point(std::optional<host_key> key, bytes_view point) {
+    wire::reader blob(key ? key->blob() : bytes_view{});
+    bytes_view own;
+    while (blob.left() != 0) own = blob.string();
+    if (!key || !blob.ok() || !std::ranges::equal(own, point)) return failed(damaged);
+    return made(std::move(key));
+}
+
+// The fields of one key, as its type has them; what is behind them stays in the reader.
+host_key_reading from_openssh_fields(wire::reader& in) {
+    const std::string_view type = in.text();
     if (type == "ssh-ed25519") {
-        in.string();
-        bytes_view pair = in.string();
+        const bytes_view point = in.string();
+        const bytes_view pair = in.string();
         // The seed, then the public key once more.
-        if (!in.ok() || pair.size() != 2 * secret_size) return failed(damaged);
-        return made(host_key::from_private(host_key_kind::ed25519, pair.first(secret_size)));
+        if (!in.ok() || pair.size() != 2 * secret_size ||
+            !std::ranges::equal(point, pair.last(secret_size)))
+            return failed(damaged);
+        return with_point(host_key::from_private(host_key_kind::ed25519, pair.first(secret_size)),
+                          point);
     }
-    if (type == "ecdsa-sha2-nistp256") {
-        in.string();
-        in.string();
-        bytes_view number = in.string();
+    for (const scalar_kind& one : ecdsa_kinds) {
+        if (type != one.curve->algorithm) continue;
+        const std::string_view curve = in.text();
+        const bytes_view point = in.string();
+        const secret_bytes scalar = padded(in.string(), one.curve->field);
+        if (!in.ok() || curve != one.curve->name) return failed(damaged);
+        return with_point(host_key::from_private(one.kind, scalar.view()), point);
+    }
+    if (type == rsa_type) {
+        rsa_private_key::parts parts;
+        parts.n = in.string();
+        parts.e = in.string();
+        parts.d = in.string();
+        parts.q_inverse = in.string();
+        parts.p = in.string();
+        parts.q = in.string();
         if (!in.ok()) return failed(damaged);
-        // An mpint: drop its sign octet, restore the leading zeros.
-        while (!number.empty() && number[0] == std::byte{0}) number = number.subspan(1);
-        if (number.size() > secret_size) return failed(damaged);
-        secret_bytes scalar(secret_size);
-        if (!number.empty())
-            std::memcpy(scalar.span().data() + secret_size - number.size(), number.data(),
-                        number.size());
-        return made(host_key::from_private(host_key_kind::ecdsa_p256, scalar.view()));
+        const char* problem = nullptr;
+        auto key = rsa_private_key::from_parts(parts, problem);
+        return made(std::move(key), problem);
     }
     if (!in.ok() || type.empty() || type.size() > 64) return failed(damaged);
-    return of_unsupported(type == "ssh-rsa" ? "RSA" : type);
+    const bool readable = std::ranges::all_of(type, [](char c) { return c > ' ' && c < 127; });
+    return of_unsupported(readable ? type : "such");
+}
+
+// The private section: two equal check words, the key, a comment, and 1, 2, 3 ... up to a multiple
+// of 8. The key must be the one that the container shows in clear.
+host_key_reading from_openssh_section(bytes_view section, bytes_view shown) {
+    wire::reader in(section);
+    if (section.size() % 8 || in.u32() != in.u32()) return failed(damaged);
+    host_key_reading reading = from_openssh_fields(in);
+    if (!reading.key) return reading;
+    in.string();
+    const bytes_view padding = in.rest();
+    bool right = in.ok() && padding.size() < 8;
+    for (std::size_t i = 0; i < padding.size(); ++i)
+        right = right && padding[i] == static_cast<std::byte>(i + 1);
+    if (!right || !std::ranges::equal(reading.key->blob(), shown)) return failed(damaged);
+    return reading;
 }
 
 host_key_reading from_openssh(bytes_view container) {
@@ -144,17 +222,18 @@ host_key_reading from_openssh(bytes_view container) {
     if (container.size() < magic.size() || as_text(container.first(magic.size())) != magic)
         return failed(damaged);
     wire::reader in(container.subspan(magic.size()));
-    std::string_view cipher = in.text();
-    in.string();
-    in.string();
-    std::uint32_t keys = in.u32();
+    const std::string_view cipher = in.text();
+    const std::string_view stretching = in.text();
+    const bytes_view stretching_options = in.string();
+    const std::uint32_t keys = in.u32();
     if (!in.ok()) return failed(damaged);
     if (cipher != "none") return failed(encrypted);
+    if (stretching != "none" || !stretching_options.empty()) return failed(damaged);
     if (keys != 1) return failed("the file must hold exactly one key");
-    in.string();
-    bytes_view section = in.string();
-    if (!in.ok()) return failed(damaged);
-    return from_openssh_section(section);
+    const bytes_view shown = in.string();
+    const bytes_view section = in.string();
+    if (!in.done()) return failed(damaged);
+    return from_openssh_section(section, shown);
 }
 
 std::string_view trimmed(std::string_view text) {

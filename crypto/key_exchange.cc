@@ -114,14 +114,16 @@ void derive(bytes_view shared_secret, bytes_view hash, bytes_view session_id, ch
     wipe(block);
 }
 
-cipher_keys derive_keys(cipher kind, direction way, bytes_view shared_secret, bytes_view hash,
+cipher_keys derive_keys(protection how, direction way, bytes_view shared_secret, bytes_view hash,
                         bytes_view session_id) noexcept {
     bool to_server = way == direction::client_to_server;
     cipher_keys keys;
     derive(shared_secret, hash, session_id, to_server ? 'A' : 'B',
-           bytes_span(keys.iv).first(iv_size(kind)));
+           bytes_span(keys.iv).first(iv_size(how.kind)));
     derive(shared_secret, hash, session_id, to_server ? 'C' : 'D',
-           bytes_span(keys.key).first(key_size(kind)));
+           bytes_span(keys.key).first(key_size(how.kind)));
+    derive(shared_secret, hash, session_id, to_server ? 'E' : 'F',
+           bytes_span(keys.mac_key).first(mac_size(how.integrity)));
     return keys;
 }
 

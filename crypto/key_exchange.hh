@@ -67,8 +67,8 @@ void derive(bytes_view shared_secret, bytes_view hash, bytes_view session_id, ch
             bytes_span out) noexcept;
 
 enum class direction : std::uint8_t { client_to_server, server_to_client };
-// Key and initial vector for one direction, as long as the cipher wants them.
-cipher_keys derive_keys(cipher kind, direction way, bytes_view shared_secret, bytes_view hash,
+// Keys and initial vector for one direction, as long as the cipher and its MAC want them.
+cipher_keys derive_keys(protection how, direction way, bytes_view shared_secret, bytes_view hash,
                         bytes_view session_id) noexcept;
 
 }  // namespace burin::crypto

@@ -1,7 +1,8 @@
 #include "crypto/packet_cipher.hh"
 
-#include "crypto/gcm_packet.hh"
-#include "crypto/random.hh"
+#include <cstring>
+
+#include "crypto/stream_packet.hh"
 
 namespace burin::crypto {
 namespace {
@@ -56,11 +57,17 @@ class clear_opener final : public packet_opener {
     }
 };
 
+// A ctr cipher wants a MAC, the others have none; and the provider must have the cipher.
+bool possible(protection how, provider from) {
+    return authenticates(how.kind) == (how.integrity == mac::none) && available(from, how.kind);
+}
+
 }  // namespace
 
 cipher_keys::~cipher_keys() {
     wipe(key);
     wipe(iv);
+    wipe(mac_key);
 }
 
 std::string_view name_of(cipher value) {
@@ -68,12 +75,18 @@ std::string_view name_of(cipher value) {
         case cipher::none: return "none";
         case cipher::aes128_gcm: return "aes128-gcm@openssh.com";
         case cipher::aes256_gcm: return "aes256-gcm@openssh.com";
+        case cipher::chacha20_poly1305: return "chacha20-poly1305@openssh.com";
+        case cipher::aes128_ctr: return "aes128-ctr";
+        case cipher::aes192_ctr: return "aes192-ctr";
+        case cipher::aes256_ctr: return "aes256-ctr";
     }
     return {};
 }
 
 std::optional<cipher> cipher_named(std::string_view name) {
-    for (cipher value : {cipher::none, cipher::aes128_gcm, cipher::aes256_gcm})
+    for (cipher value :
+         {cipher::none, cipher::aes128_gcm, cipher::aes256_gcm, cipher::chacha20_poly1305,
+          cipher::aes128_ctr, cipher::aes192_ctr, cipher::aes256_ctr})
         if (name == name_of(value)) return value;
     return {};
 }
@@ -81,14 +94,71 @@ std::optional<cipher> cipher_named(std::string_view name) {
 std::size_t key_size(cipher value) {
     switch (value) {
         case cipher::none: return 0;
-        case cipher::aes128_gcm: return 16;
-        case cipher::aes256_gcm: return 32;
+        case cipher::aes128_gcm:
+        case cipher::aes128_ctr: return 16;
+        case cipher::aes192_ctr: return 24;
+        case cipher::aes256_gcm:
+        case cipher::aes256_ctr: return 32;
+        case cipher::chacha20_poly1305: return 2 * chacha_key;
     }
     return 0;
 }
 
 std::size_t iv_size(cipher value) {
-    return value == cipher::none ? 0 : 12;
+    switch (value) {
+        case cipher::none:
+        case cipher::chacha20_poly1305: return 0;
+        case cipher::aes128_gcm:
+        case cipher::aes256_gcm: return 12;
+        case cipher::aes128_ctr:
+        case cipher::aes192_ctr:
+        case cipher::aes256_ctr: return aes_block;
+    }
+    return 0;
+}
+
+bool authenticates(cipher value) {
+    return value != cipher::aes128_ctr && value != cipher::aes192_ctr &&
+           value != cipher::aes256_ctr;
+}
+
+std::uint64_t rekey_bytes(cipher value) {
+    return std::uint64_t{1} << (value == cipher::chacha20_poly1305 ? 30 : 36);
+}
+
+std::string_view name_of(mac value) {
+    switch (value) {
+        case mac::none: return "none";
+        case mac::hmac_sha2_256: return "hmac-sha2-256";
+        case mac::hmac_sha2_512: return "hmac-sha2-512";
+        case mac::hmac_sha2_256_etm: return "hmac-sha2-256-etm@openssh.com";
+        case mac::hmac_sha2_512_etm: return "hmac-sha2-512-etm@openssh.com";
+    }
+    return {};
+}
+
+std::optional<mac> mac_named(std::string_view name) {
+    for (mac value :
+         {mac::hmac_sha2_256, mac::hmac_sha2_512, mac::hmac_sha2_256_etm, mac::hmac_sha2_512_etm})
+        if (name == name_of(value)) return value;
+    return {};
+}
+
+std::size_t mac_size(mac value) {
+    switch (value) {
+        case mac::none: return 0;
+        case mac::hmac_sha2_256:
+        case mac::hmac_sha2_256_etm: return 32;
+        case mac::hmac_sha2_512:
+        case mac::hmac_sha2_512_etm: return 64;
+    }
+    return 0;
+}
+
+std::string describe(protection value) {
+    std::string out(name_of(value.kind));
+    if (value.integrity != mac::none) out.append("+").append(name_of(value.integrity));
+    return out;
 }
 
 std::string_view name_of(provider value) {
@@ -105,29 +175,52 @@ bool available(provider value) {
     return value != provider::ipsec_mb || ipsec_mb_provider::available();
 }
 
-provider chosen_provider() {
-    return ipsec_mb_provider::available() ? provider::ipsec_mb : provider::openssl;
+bool available(provider value, cipher kind) {
+    const bool gcm = kind == cipher::aes128_gcm || kind == cipher::aes256_gcm;
+    return available(value) && (value != provider::ipsec_mb || gcm);
 }
 
-std::unique_ptr<packet_sealer> make_sealer(cipher kind, const cipher_keys& keys, provider from) {
-    if (kind == cipher::none) return std::make_unique<clear_sealer>();
-    if (from == provider::automatic) from = chosen_provider();
+provider chosen_provider(cipher kind) {
+    return available(provider::ipsec_mb, kind) ? provider::ipsec_mb : provider::openssl;
+}
+
+std::unique_ptr<packet_sealer> make_sealer(protection how, const cipher_keys& keys, provider from) {
+    if (how == protection{}) return std::make_unique<clear_sealer>();
+    if (from == provider::automatic) from = chosen_provider(how.kind);
+    if (!possible(how, from)) return nullptr;
+    const bool chacha = how.kind == cipher::chacha20_poly1305;
+    const bool ctr = !authenticates(how.kind);
     switch (from) {
-        case provider::ipsec_mb: return ipsec_mb_provider::make_sealer(kind, keys);
-        case provider::openssl: return openssl_provider::make_sealer(kind, keys);
-        case provider::wolfcrypt: return wolfcrypt_provider::make_sealer(kind, keys);
+        case provider::ipsec_mb: return ipsec_mb_provider::make_gcm_sealer(how.kind, keys);
+        case provider::openssl:
+            return chacha ? openssl_provider::make_chacha_sealer(keys)
+                   : ctr  ? openssl_provider::make_ctr_sealer(how, keys)
+                          : openssl_provider::make_gcm_sealer(how.kind, keys);
+        case provider::wolfcrypt:
+            return chacha ? wolfcrypt_provider::make_chacha_sealer(keys)
+                   : ctr  ? wolfcrypt_provider::make_ctr_sealer(how, keys)
+                          : wolfcrypt_provider::make_gcm_sealer(how.kind, keys);
         case provider::automatic: break;
     }
     return nullptr;
 }
 
-std::unique_ptr<packet_opener> make_opener(cipher kind, const cipher_keys& keys, provider from) {
-    if (kind == cipher::none) return std::make_unique<clear_opener>();
-    if (from == provider::automatic) from = chosen_provider();
+std::unique_ptr<packet_opener> make_opener(protection how, const cipher_keys& keys, provider from) {
+    if (how == protection{}) return std::make_unique<clear_opener>();
+    if (from == provider::automatic) from = chosen_provider(how.kind);
+    if (!possible(how, from)) return nullptr;
+    const bool chacha = how.kind == cipher::chacha20_poly1305;
+    const bool ctr = !authenticates(how.kind);
     switch (from) {
-        case provider::ipsec_mb: return ipsec_mb_provider::make_opener(kind, keys);
-        case provider::openssl: return openssl_provider::make_opener(kind, keys);
-        case provider::wolfcrypt: return wolfcrypt_provider::make_opener(kind, keys);
+        case provider::ipsec_mb: return ipsec_mb_provider::make_gcm_opener(how.kind, keys);
+        case provider::openssl:
+            return chacha ? openssl_provider::make_chacha_opener(keys)
+                   : ctr  ? openssl_provider::make_ctr_opener(how, keys)
+                          : openssl_provider::make_gcm_opener(how.kind, keys);
+        case provider::wolfcrypt:
+            return chacha ? wolfcrypt_provider::make_chacha_opener(keys)
+                   : ctr  ? wolfcrypt_provider::make_ctr_opener(how, keys)
+                          : wolfcrypt_provider::make_gcm_opener(how.kind, keys);
         case provider::automatic: break;
     }
     return nullptr;

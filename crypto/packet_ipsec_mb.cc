@@ -105,12 +105,12 @@ bool available() noexcept {
     return loaded().usable;
 }
 
-std::unique_ptr<packet_sealer> make_sealer(cipher kind, const cipher_keys& keys) {
+std::unique_ptr<packet_sealer> make_gcm_sealer(cipher kind, const cipher_keys& keys) {
     if (!available()) return nullptr;
     return std::make_unique<gcm_sealer<backend>>(kind, keys);
 }
 
-std::unique_ptr<packet_opener> make_opener(cipher kind, const cipher_keys& keys) {
+std::unique_ptr<packet_opener> make_gcm_opener(cipher kind, const cipher_keys& keys) {
     if (!available()) return nullptr;
     return std::make_unique<gcm_opener<backend>>(kind, keys);
 }
@@ -124,10 +124,10 @@ namespace burin::crypto::ipsec_mb_provider {
 bool available() noexcept {
     return false;
 }
-std::unique_ptr<packet_sealer> make_sealer(cipher, const cipher_keys&) {
+std::unique_ptr<packet_sealer> make_gcm_sealer(cipher, const cipher_keys&) {
     return nullptr;
 }
-std::unique_ptr<packet_opener> make_opener(cipher, const cipher_keys&) {
+std::unique_ptr<packet_opener> make_gcm_opener(cipher, const cipher_keys&) {
     return nullptr;
 }
 

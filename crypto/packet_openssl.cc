@@ -71,11 +71,11 @@ class backend {
 
 }  // namespace
 
-std::unique_ptr<packet_sealer> make_sealer(cipher kind, const cipher_keys& keys) {
+std::unique_ptr<packet_sealer> make_gcm_sealer(cipher kind, const cipher_keys& keys) {
     return std::make_unique<gcm_sealer<backend>>(kind, keys);
 }
 
-std::unique_ptr<packet_opener> make_opener(cipher kind, const cipher_keys& keys) {
+std::unique_ptr<packet_opener> make_gcm_opener(cipher kind, const cipher_keys& keys) {
     return std::make_unique<gcm_opener<backend>>(kind, keys);
 }
 

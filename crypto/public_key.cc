@@ -6,6 +6,8 @@
 
 #include "crypto/base64.hh"
 #include "crypto/digest.hh"
+#include "crypto/ecdsa_curve.hh"
+#include "crypto/rsa_key.hh"
 #include "crypto/secret.hh"
 #include "crypto/wolf_keys.hh"
 
@@ -14,20 +16,6 @@ namespace {
 
 constexpr std::string_view ed25519_name = "ssh-ed25519";
 
-// RFC 5656 section 6.2.1: each curve has its own digest.
-enum class digest_kind : std::uint8_t { sha256, sha384, sha512 };
-struct curve {
-    std::string_view algorithm;
-    std::string_view name;
-    int id;
-    std::size_t field;
-    digest_kind digest;
-};
-constexpr std::array<curve, 3> curves{
-    {{"ecdsa-sha2-nistp256", "nistp256", ECC_SECP256R1, 32, digest_kind::sha256},
-     {"ecdsa-sha2-nistp384", "nistp384", ECC_SECP384R1, 48, digest_kind::sha384},
-     {"ecdsa-sha2-nistp521", "nistp521", ECC_SECP521R1, 66, digest_kind::sha512}}};
-
 // A positive mpint as octets without leading zeros; empty when it is zero, negative or too long.
 bytes_view positive(bytes_view mpint, std::size_t most) {
     if (mpint.empty() || (mpint[0] & std::byte{0x80}) != std::byte{0}) return {};
@@ -35,11 +23,11 @@ bytes_view positive(bytes_view mpint, std::size_t most) {
     return mpint.size() <= most ? mpint : bytes_view{};
 }
 
-bool verify_ecdsa(const curve& on, wire::reader key_fields, bytes_view signature, bytes_view data) {
+bool verify_ecdsa(const ecdsa_curve& on, wire::reader key_fields, bytes_view signature,
+                  bytes_view data) {
     if (key_fields.text() != on.name) return false;
     bytes_view point = key_fields.string();
-    if (!key_fields.done() || point.size() != 1 + 2 * on.field || point[0] != std::byte{4})
-        return false;
+    if (!key_fields.done() || point.size() != on.point() || point[0] != std::byte{4}) return false;
     wire::reader numbers(signature);
     bytes_view r = positive(numbers.string(), on.field);
     bytes_view s = positive(numbers.string(), on.field);
@@ -51,34 +39,15 @@ bool verify_ecdsa(const curve& on, wire::reader key_fields, bytes_view signature
         wc_ecc_check_key(key.get()) != 0)
         return false;
     // Two integers and a sequence around them, each with up to five octets of head.
-    std::array<::byte, 2 * 66 + 16> der;
+    std::array<::byte, 2 * longest_field + 16> der;
     word32 der_size = wolf_size(der.size());
     if (wc_ecc_rs_raw_to_sig(wolf_octets(r.data()), wolf_size(r.size()), wolf_octets(s.data()),
                              wolf_size(s.size()), der.data(), &der_size) != 0)
         return false;
-    sha512_digest longest;
-    bytes_view digest;
-    switch (on.digest) {
-        case digest_kind::sha256: {
-            sha256_digest made = sha256(data);
-            std::copy(made.begin(), made.end(), longest.begin());
-            digest = bytes_view(longest).first<32>();
-            break;
-        }
-        case digest_kind::sha384: {
-            sha384_digest made = sha384(data);
-            std::copy(made.begin(), made.end(), longest.begin());
-            digest = bytes_view(longest).first<48>();
-            break;
-        }
-        case digest_kind::sha512:
-            longest = sha512(data);
-            digest = longest;
-            break;
-    }
+    const ecdsa_digest digest(on, data);
     int good = 0;
-    return wc_ecc_verify_hash(der.data(), der_size, wolf_octets(digest.data()),
-                              wolf_size(digest.size()), &good, key.get()) == 0 &&
+    return wc_ecc_verify_hash(der.data(), der_size, wolf_octets(digest.view().data()),
+                              wolf_size(digest.view().size()), &good, key.get()) == 0 &&
            good == 1;
 }
 
@@ -104,11 +73,22 @@ std::string_view algorithm_of(bytes_view blob) {
     return in.ok() ? name : std::string_view{};
 }
 
+std::string_view key_type_of(std::string_view algorithm) {
+    if (algorithm == rsa_sha2_256 || algorithm == rsa_sha2_512) return rsa_type;
+    if (algorithm == ed25519_name || ecdsa_curve_of(algorithm)) return algorithm;
+    return {};
+}
+
 bool verifiable(std::string_view algorithm) {
-    if (algorithm == ed25519_name) return true;
-    for (const curve& one : curves)
-        if (algorithm == one.algorithm) return true;
-    return false;
+    return !key_type_of(algorithm).empty();
+}
+
+bool known_key_type(std::string_view type) {
+    return type == rsa_type || (verifiable(type) && key_type_of(type) == type);
+}
+
+const char* problem_of(bytes_view blob) {
+    return algorithm_of(blob) == rsa_type ? rsa_problem(blob) : nullptr;
 }
 
 bool verify(bytes_view blob, bytes_view signature, bytes_view data) {
@@ -117,11 +97,12 @@ bool verify(bytes_view blob, bytes_view signature, bytes_view data) {
     wire::reader in(signature);
     std::string_view signed_with = in.text();
     bytes_view octets = in.string();
-    if (!key_fields.ok() || !in.done() || type != signed_with) return false;
+    if (!key_fields.ok() || !in.done() || type.empty() || key_type_of(signed_with) != type)
+        return false;
+    if (type == rsa_type) return rsa_verify(blob, signed_with, octets, data);
     if (type == ed25519_name) return verify_ed25519(key_fields, octets, data);
-    for (const curve& one : curves)
-        if (type == one.algorithm) return verify_ecdsa(one, key_fields, octets, data);
-    return false;
+    const ecdsa_curve* curve = ecdsa_curve_of(type);
+    return curve && verify_ecdsa(*curve, key_fields, octets, data);
 }
 
 std::string fingerprint(bytes_view blob) {

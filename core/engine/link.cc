@@ -212,6 +212,14 @@ void link::become(framing f, const ssh::settings& settings, ssh::dialect dialect
     _transport = std::make_unique<ssh::transport>(settings, _role, dialect, *this);
     _connection = std::make_unique<ssh::connection>(*_transport, *this, _worker.budget(),
                                                     _worker.pieces(), _options.limits);
+    if (dialect == ssh::dialect::native && _role == ssh::role::server)
+        _worker.timers().arm(_offer, _worker.now() + offer_delay);
+    _worker.wake(*this);
+}
+
+void link::on_offer(ring::microseconds_t) noexcept {
+    if (_ended) return;
+    _transport->offer_now();
     _worker.wake(*this);
 }
 
@@ -284,6 +292,7 @@ void link::on_keepalive(ring::microseconds_t now) noexcept {
 void link::set_ready() noexcept {
     _ready = true;
     _deadline.disarm();
+    _offer.disarm();
     if (_options.keepalive > 0)
         _worker.timers().arm(_keepalive, _worker.now() + _options.keepalive);
 }
@@ -448,6 +457,7 @@ void link::end(std::string_view why) noexcept {
     _deadline.disarm();
     _pause.disarm();
     _exchange.disarm();
+    _offer.disarm();
     std::string reason(why);  // may lie in what is about to go
     if (_connection != nullptr) _connection->lose();
     on_ended(reason);

@@ -28,6 +28,9 @@ namespace burin::engine {
 
 // Why a session ended whose peer just closed its connection; nothing went wrong.
 inline constexpr std::string_view end_of_stream = "EOF";
+// A native client shows its lists within a round trip of seeing our version line. One that is
+// silent for so long may wait for ours, as libssh did up to 0.8; it gets them unseen.
+inline constexpr ring::microseconds_t offer_delay = ring::second;
 
 struct link_counters {
     std::uint64_t receives = 0, received_bytes = 0, sends = 0, sent_bytes = 0;
@@ -168,6 +171,7 @@ class link : public turn_member,
     void on_deadline(ring::microseconds_t) noexcept;
     void on_pause_over(ring::microseconds_t) noexcept { _worker.wake(*this); }
     void on_exchange_overdue(ring::microseconds_t) noexcept;
+    void on_offer(ring::microseconds_t) noexcept;
 
     ring::member_op<&link::on_received> _receive{this};
     ring::member_op<&link::on_sent> _send{this};
@@ -177,6 +181,7 @@ class link : public turn_member,
     ring::member_timer<&link::on_pause_over> _pause{this};  // ring/shortage.hh
     ring::member_timer<&link::on_exchange_overdue> _exchange{this};
     exchange_watch _exchange_watch;
+    ring::member_timer<&link::on_offer> _offer{this};
     std::string _deadline_why;
 
     // ---- in ----

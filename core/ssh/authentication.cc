@@ -196,7 +196,9 @@ authentication::verdict authentication::judge_key(const request& asked, bytes_vi
     const bytes_view signature = is_signed ? read.string() : bytes_view{};
     if (!read.done()) return verdict::malformed;
     const login_policy& logins = *_link.config.logins;
-    const bool usable = crypto::verifiable(algorithm) && crypto::algorithm_of(blob) == algorithm;
+    const bool usable = crypto::verifiable(algorithm) &&
+                        crypto::algorithm_of(blob) == crypto::key_type_of(algorithm) &&
+                        !crypto::problem_of(blob);
     if (!usable || !(logins.open() || logins.knows(blob))) return verdict::refused;
 
     if (!is_signed) {
@@ -213,7 +215,11 @@ authentication::verdict authentication::judge_key(const request& asked, bytes_vi
     wire::writer(covered)
         .string(_session_id)
         .raw(payload.first(payload.size() - sizeof(std::uint32_t) - signature.size()));
-    return crypto::verify(blob, signature, covered) ? verdict::accepted : verdict::failed;
+    // A key of RSA signs in two ways; it must be the one that the request names (RFC 8332 section
+    // 3.2).
+    const bool right =
+        crypto::algorithm_of(signature) == algorithm && crypto::verify(blob, signature, covered);
+    return right ? verdict::accepted : verdict::failed;
 }
 
 void authentication::take_ext_info(bytes_view payload) {

@@ -46,6 +46,8 @@ bool well_formed(std::string_view type, bytes_view blob) {
     wire::reader read(blob);
     read.string();
     if (type == "ssh-ed25519") return read.string().size() == 32 && read.done();
+    if (type == "ssh-rsa")
+        return read.string().size() > 0 && read.string().size() > 0 && read.done();
     const std::string_view curve = read.text();
     const bytes_view point = read.string();
     return read.done() && type == "ecdsa-sha2-" + std::string(curve) && !point.empty() &&
@@ -61,9 +63,11 @@ std::string read_line(std::string_view line, authorized_key& into) {
         return "option '" + printable(first.substr(0, first.find_first_of("=,"))) +
                "' is not implemented";
     }
-    if (!crypto::verifiable(first)) return "key type " + printable(first) + " is not implemented";
+    if (!crypto::known_key_type(first))
+        return "key type " + printable(first) + " is not implemented";
     const auto blob = crypto::from_base64(take_word(line));
     if (!blob || !well_formed(first, *blob)) return "the key is damaged";
+    if (const char* problem = crypto::problem_of(*blob)) return problem;
     into = {*blob, std::string(line)};
     return {};
 }

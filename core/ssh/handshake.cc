@@ -2,6 +2,7 @@
 #include "core/ssh/handshake.hh"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/ssh/messages.hh"
 #include "core/ssh/names.hh"
@@ -14,15 +15,9 @@ namespace {
 // All messages that belong to the method, 30 to 49: one of them is what a wrong guess sent.
 constexpr message_set any_of_method = ((message_set{1} << 50) - 1) & ~((message_set{1} << 30) - 1);
 
-// What one key may carry: 2^32 blocks of a cipher whose blocks are as large as those of AES, 1 GiB
-// of any other (RFC 4344 section 3.2; docs/wire.md section 4.7).
-std::uint64_t most_bytes(crypto::cipher kind) {
-    return std::uint64_t{1} << (crypto::name_of(kind).starts_with("aes") ? 36 : 30);
-}
-
-byte_vector ecdh_init(const crypto::curve25519_key& key) {
+byte_vector ecdh_init(const crypto::key_offer& key) {
     byte_vector out;
-    wire::writer(out).byte(static_cast<std::uint8_t>(message::ecdh_init)).string(key.public_key());
+    wire::writer(out).byte(static_cast<std::uint8_t>(message::ecdh_init)).string(key.value());
     return out;
 }
 
@@ -47,15 +42,22 @@ void handshake::take(bytes_span payload) {
 }
 
 task handshake::as_client(exchange_begun begun) {
-    const auto key = crypto::curve25519_key::generate();
-    const byte_vector init = ecdh_init(key);
+    proposal offered = ours();
+    // The guess is for the method that we list first.
+    const auto guessed = crypto::key_exchange_named(first_name(offered.key_exchanges));
     const bool guesses = _link.config.guess_key_exchange && begun == exchange_begun::here &&
-                         (first() || _guess_fits);
-    offer(guesses);
-    if (guesses) _link.packets.queue_exchange(init);
+                         guessed && (first() || _guess_fits);
+    std::unique_ptr<crypto::key_offer> key;
+    if (guesses) key = crypto::key_offer::make(*guessed);
+    offered.first_packet_follows = guesses;
+    offer(std::move(offered));
+    if (guesses) _link.packets.queue_exchange(ecdh_init(*key));
 
     if (!take_offer(co_await _inbox.next(due(message::kexinit)))) co_return;
-    if (!guesses || !_agreed.guess_right) _link.packets.queue_exchange(init);
+    if (!guesses || !_agreed.guess_right) {
+        if (!guesses || *guessed != _agreed.method) key = crypto::key_offer::make(_agreed.method);
+        _link.packets.queue_exchange(ecdh_init(*key));
+    }
     if (_peer_guesses && !_agreed.guess_right) co_await _inbox.next(any_of_method);
 
     new_keys keys;
@@ -66,13 +68,13 @@ task handshake::as_client(exchange_begun begun) {
         const bytes_view server_value = read.string();
         const bytes_view signature = read.string();
         if (!read.done()) co_return malformed("ECDH_REPLY");
-        const auto shared = key.agree(server_value);
-        if (!shared) co_return malformed("ECDH_REPLY");
-        const auto secret = crypto::encode_mpint(shared->view());
-        const auto digest = hash(host_key, key.public_key(), server_value, secret.view());
+        const auto secret = key->finish(server_value);
+        if (!secret) co_return malformed("ECDH_REPLY");
+        const auto digest = hash(host_key, key->value(), server_value, secret->view());
         if (!verify_host(host_key, signature, digest)) co_return;
-        if (!derive(keys, secret.view(), digest)) co_return;
+        if (!derive(keys, secret->view(), digest)) co_return;
     }
+    key.reset();
     _link.packets.queue_newkeys(std::move(keys.sealer), rule());
     _secured = true;
 
@@ -82,8 +84,18 @@ task handshake::as_client(exchange_begun begun) {
 
 task handshake::as_server() {
     const bool first_exchange = first();
-    offer(false);
-    if (!take_offer(co_await _inbox.next(due(message::kexinit)))) co_return;
+    _waits = waits_for_client();
+    if (!_waits) offer(ours());
+    {
+        const bytes_view theirs = co_await _inbox.next(due(message::kexinit));
+        if (std::exchange(_waits, false)) {
+            kexinit client;
+            if (!parse(theirs, client)) co_return malformed("KEXINIT");
+            _ciphers = ciphers_towards(client, ours().ciphers);
+            offer(ours());
+        }
+        if (!take_offer(theirs)) co_return;
+    }
     if (_peer_guesses && !_agreed.guess_right) co_await _inbox.next(any_of_method);
 
     new_keys keys;
@@ -92,20 +104,18 @@ task handshake::as_server() {
         wire::reader read(init.subspan(1));
         const bytes_view client_value = read.string();
         if (!read.done()) co_return malformed("ECDH_INIT");
-        const auto key = crypto::curve25519_key::generate();
-        const auto shared = key.agree(client_value);
-        if (!shared) co_return malformed("ECDH_INIT");
-        const auto secret = crypto::encode_mpint(shared->view());
+        const auto made = crypto::answer_key_offer(_agreed.method, client_value);
+        if (!made) co_return malformed("ECDH_INIT");
         const crypto::host_key& own = *_link.config.host_key;
-        const auto digest = hash(own.blob(), client_value, key.public_key(), secret.view());
+        const auto digest = hash(own.blob(), client_value, made->value, made->secret.view());
         byte_vector reply;
         wire::writer(reply)
             .byte(static_cast<std::uint8_t>(message::ecdh_reply))
             .string(own.blob())
-            .string(key.public_key())
-            .string(own.sign(digest));
+            .string(made->value)
+            .string(own.sign(digest, _host_key_name));
         _link.packets.queue_exchange(reply);
-        if (!derive(keys, secret.view(), digest)) co_return;
+        if (!derive(keys, made->secret.view(), digest)) co_return;
     }
     _link.packets.queue_newkeys(std::move(keys.sealer), rule());
     if (first_exchange && _peer_takes_ext_info) queue_ext_info();
@@ -115,12 +125,31 @@ task handshake::as_server() {
     _secured = true;
 }
 
-void handshake::offer(bool first_packet_follows) {
+// Over WebSocket the lists go out at once, for a round trip less. A native client may list others
+// before GCM, which only its own lists tell.
+bool handshake::waits_for_client() const {
+    return first() && _link.speaks == dialect::native;
+}
+
+void handshake::offer_now() {
+    if (!std::exchange(_waits, false)) return;
+    // Whoever waits for our lists has something other than chacha20.
+    _ciphers = without_chacha(ours().ciphers);
+    offer(ours());
+}
+
+proposal handshake::ours() const {
     // Later a client offers first what the server has: no other key would do.
-    const std::string_view host_key =
-        _link.side == role::server ? _link.config.host_key->algorithm() : _host_key_name;
-    _ours = own_kexinit(_link.side, first() ? exchange_turn::first : exchange_turn::later,
-                        _link.config.ciphers, host_key, first_packet_follows);
+    const bool server = _link.side == role::server;
+    proposal out = own_proposal(
+        _link.side, _link.config,
+        server ? _link.config.host_key->signature_algorithms() : std::string_view(_host_key_name));
+    if (!_ciphers.empty()) out.ciphers = _ciphers;
+    return out;
+}
+
+void handshake::offer(proposal offered) {
+    _ours = own_kexinit(_link.side, first() ? exchange_turn::first : exchange_turn::later, offered);
     _link.packets.queue_exchange(_ours);
 }
 
@@ -151,7 +180,12 @@ bool handshake::take_offer(bytes_view payload) {
 }
 
 bool handshake::verify_host(bytes_view host_key, bytes_view signature, bytes_view digest) {
-    if (crypto::algorithm_of(host_key) != _host_key_name ||
+    if (const char* problem = crypto::problem_of(host_key)) {
+        _link.fail(disconnect_reason::key_exchange_failed,
+                   std::string("ssh: handshake failed: the server's key: ") + problem);
+        return false;
+    }
+    if (crypto::algorithm_of(signature) != _host_key_name ||
         !crypto::verify(host_key, signature, digest)) {
         _link.fail(disconnect_reason::key_exchange_failed,
                    "ssh: handshake failed: the server's signature is wrong");
@@ -199,8 +233,8 @@ bool handshake::derive(new_keys& into, bytes_view secret, const crypto::sha256_d
         _agreed.to_server, crypto::direction::client_to_server, secret, digest, _session_id);
     const auto to_client = crypto::derive_keys(
         _agreed.to_client, crypto::direction::server_to_client, secret, digest, _session_id);
-    _link.packets.limit_keys(
-        std::min(most_bytes(_agreed.to_server), most_bytes(_agreed.to_client)));
+    _link.packets.limit_keys(std::min(crypto::rekey_bytes(_agreed.to_server.kind),
+                                      crypto::rekey_bytes(_agreed.to_client.kind)));
     const bool client = _link.side == role::client;
     into.sealer = client ? crypto::make_sealer(_agreed.to_server, to_server)
                          : crypto::make_sealer(_agreed.to_client, to_client);
@@ -221,7 +255,7 @@ void handshake::queue_ext_info() {
         .byte(static_cast<std::uint8_t>(message::ext_info))
         .u32(2)
         .string("server-sig-algs")
-        .string("ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521")
+        .string(crypto::verifiable_names)
         .string("ping@openssh.com")
         .string("0");
     _link.queue(payload);
@@ -233,8 +267,8 @@ void handshake::malformed(const char* what) {
 
 std::string handshake::algorithms() const {
     if (_key_exchange_name.empty()) return {};
-    const std::string to_server(crypto::name_of(_agreed.to_server));
-    const std::string to_client(crypto::name_of(_agreed.to_client));
+    const std::string to_server = crypto::describe(_agreed.to_server);
+    const std::string to_client = crypto::describe(_agreed.to_client);
     std::string out = _key_exchange_name + ", " + _host_key_name + ", " + to_server;
     if (to_server != to_client) out += " to the server, " + to_client + " to the client";
     if (_strict) out += ", strict";

@@ -24,9 +24,12 @@ class handshake {
     handshake(const handshake&) = delete;
     handshake& operator=(const handshake&) = delete;
 
-    // Queues our KEXINIT and waits for the peer's. Not while running().
+    // Queues our KEXINIT and waits for the peer's; as the server of a native client, in the first
+    // exchange, the other way round. Not while running().
     void start(exchange_begun);
     bool running() const { return _stage.running(); }
+    // Server: queues our KEXINIT if it waits for the client's. Nothing happens otherwise.
+    void offer_now();
     // From the peer's KEXINIT to its NEWKEYS: it may send nothing else in between.
     bool peer_exchanges() const { return _peer_exchanges; }
     // Takes a message of the key exchange (numbers 20 to 49); one that is not due ends the
@@ -53,7 +56,9 @@ class handshake {
     task as_client(exchange_begun);
     task as_server();
 
-    void offer(bool first_packet_follows);
+    bool waits_for_client() const;
+    void offer(proposal offered);
+    proposal ours() const;
     bool take_offer(bytes_view payload);
     bool verify_host(bytes_view host_key, bytes_view signature, bytes_view hash);
     crypto::sha256_digest hash(bytes_view host_key, bytes_view client_value,
@@ -75,6 +80,9 @@ class handshake {
     bool _peer_exchanges = false;
     // Of the exchange that runs.
     byte_vector _ours, _theirs;
+    bool _waits = false;  // our KEXINIT is not queued yet
+    // Server: what the client's first lists left of the ciphers; empty before they came.
+    std::string _ciphers;
     bool _peer_guesses = false;
     bool _peer_takes_ext_info = false;
     agreement _agreed;

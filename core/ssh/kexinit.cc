@@ -1,6 +1,8 @@
-// KEXINIT: the lists of docs/wire.md section 4.2, cut down to what is implemented here.
+// KEXINIT: the lists of docs/wire.md section 4.2, but for what is broken (SHA-1, CBC) or slow
+// (finite-field Diffie-Hellman).
 #include "core/ssh/kexinit.hh"
 
+#include <algorithm>
 #include <array>
 
 #include "core/ssh/messages.hh"
@@ -10,11 +12,31 @@
 namespace burin::ssh {
 namespace {
 
-constexpr std::string_view own_key_exchanges = "curve25519-sha256,curve25519-sha256@libssh.org";
+constexpr std::string_view known_ciphers =
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,"
+    "aes192-ctr,aes256-ctr";
+constexpr std::string_view known_macs =
+    "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512";
 // P-256 first: it is what chisel's servers have, and what makes a guess right.
 constexpr std::string_view verifiable_host_keys =
-    "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,ssh-ed25519";
-constexpr std::string_view own_macs = "hmac-sha2-256-etm@openssh.com,hmac-sha2-256";
+    "ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,ssh-ed25519,rsa-sha2-512,"
+    "rsa-sha2-256";
+
+bool is_gcm(std::string_view cipher) {
+    return cipher.ends_with("-gcm@openssh.com");
+}
+
+// The names of a list that `keep` wants.
+template <class Keep>
+std::string filtered(std::string_view list, Keep keep) {
+    std::string out;
+    while (!list.empty()) {
+        const std::string_view name = first_name(list);
+        list.remove_prefix(std::min(list.size(), name.size() + 1));
+        if (keep(name)) out.append(out.empty() ? "" : ",").append(name);
+    }
+    return out;
+}
 
 std::string nothing_common(std::string_view what, std::string_view client,
                            std::string_view server) {
@@ -31,6 +53,23 @@ std::string client_host_keys(std::string_view first) {
         if (name != first) out.append(out.empty() ? "" : ",").append(name);
     }
     return out;
+}
+
+// What both have for one direction; the sentence that `agree` returns.
+std::string agree_direction(std::string_view client_ciphers, std::string_view server_ciphers,
+                            std::string_view client_macs, std::string_view server_macs,
+                            crypto::protection& into) {
+    const auto kind = crypto::cipher_named(first_common_name(client_ciphers, server_ciphers));
+    if (!kind || *kind == crypto::cipher::none) {
+        return nothing_common("cipher", client_ciphers, server_ciphers);
+    }
+    into = {*kind};
+    // A cipher that brings its own makes the MACs meaningless, whatever they say.
+    if (crypto::authenticates(*kind)) return {};
+    const auto integrity = crypto::mac_named(first_common_name(client_macs, server_macs));
+    if (!integrity) return nothing_common("MAC", client_macs, server_macs);
+    into = {*kind, *integrity};
+    return {};
 }
 
 }  // namespace
@@ -74,9 +113,32 @@ void build(byte_vector& out, const kexinit& from) {
         .u32(0);
 }
 
-byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
-                        std::string_view host_key, bool first_packet_follows) {
-    std::string key_exchanges(own_key_exchanges);
+proposal own_proposal(role side, const settings& config, std::string_view host_keys) {
+    const auto chosen = [](const std::string& asked, std::string_view all) {
+        return std::string(asked.empty() ? all : asked);
+    };
+    return {
+        .key_exchanges = chosen(config.key_exchanges, crypto::key_exchange_names()),
+        .host_keys = side == role::client ? client_host_keys(host_keys) : std::string(host_keys),
+        .ciphers = chosen(config.ciphers, known_ciphers),
+        .macs = chosen(config.macs, known_macs)};
+}
+
+std::string ciphers_towards(const kexinit& client, std::string_view ours) {
+    const std::string gcm = filtered(ours, [](std::string_view name) { return is_gcm(name); });
+    const bool both = !first_common_name(client.ciphers_to_server, gcm).empty() &&
+                      !first_common_name(client.ciphers_to_client, gcm).empty();
+    return both ? gcm : std::string(ours);
+}
+
+std::string without_chacha(std::string_view ciphers) {
+    return filtered(ciphers, [](std::string_view name) {
+        return name != crypto::name_of(crypto::cipher::chacha20_poly1305);
+    });
+}
+
+byte_vector own_kexinit(role side, exchange_turn turn, const proposal& offered) {
+    std::string key_exchanges = offered.key_exchanges;
     if (turn == exchange_turn::first && side == role::client) {
         key_exchanges.append(",").append(ext_info_client).append(",").append(strict_client);
     } else if (turn == exchange_turn::first) {
@@ -84,12 +146,11 @@ byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
     }
     kexinit offer;
     offer.key_exchanges = key_exchanges;
-    const std::string host_keys = side == role::client ? client_host_keys(host_key) : "";
-    offer.host_keys = side == role::client ? std::string_view(host_keys) : host_key;
-    offer.ciphers_to_server = offer.ciphers_to_client = ciphers;
-    offer.macs_to_server = offer.macs_to_client = own_macs;
+    offer.host_keys = offered.host_keys;
+    offer.ciphers_to_server = offer.ciphers_to_client = offered.ciphers;
+    offer.macs_to_server = offer.macs_to_client = offered.macs;
     offer.compressions_to_server = offer.compressions_to_client = "none";
-    offer.first_packet_follows = first_packet_follows;
+    offer.first_packet_follows = offered.first_packet_follows;
     byte_vector out;
     build(out, offer);
     return out;
@@ -97,25 +158,21 @@ byte_vector own_kexinit(role side, exchange_turn turn, std::string_view ciphers,
 
 std::string agree(const kexinit& client, const kexinit& server, agreement& into) {
     into.key_exchange = first_common_name(client.key_exchanges, server.key_exchanges);
-    if (into.key_exchange.empty()) {
+    const auto method = crypto::key_exchange_named(into.key_exchange);
+    if (!method) {
         return nothing_common("key exchange", client.key_exchanges, server.key_exchanges);
     }
+    into.method = *method;
     into.host_key = first_common_name(client.host_keys, server.host_keys);
     if (into.host_key.empty()) {
         return nothing_common("host key", client.host_keys, server.host_keys);
     }
-    const auto to_server = first_common_name(client.ciphers_to_server, server.ciphers_to_server);
-    const auto to_client = first_common_name(client.ciphers_to_client, server.ciphers_to_client);
-    const auto cipher_to_server = crypto::cipher_named(to_server);
-    const auto cipher_to_client = crypto::cipher_named(to_client);
-    if (!cipher_to_server) {
-        return nothing_common("cipher", client.ciphers_to_server, server.ciphers_to_server);
-    }
-    if (!cipher_to_client) {
-        return nothing_common("cipher", client.ciphers_to_client, server.ciphers_to_client);
-    }
-    into.to_server = *cipher_to_server;
-    into.to_client = *cipher_to_client;
+    std::string why = agree_direction(client.ciphers_to_server, server.ciphers_to_server,
+                                      client.macs_to_server, server.macs_to_server, into.to_server);
+    if (!why.empty()) return why;
+    why = agree_direction(client.ciphers_to_client, server.ciphers_to_client, client.macs_to_client,
+                          server.macs_to_client, into.to_client);
+    if (!why.empty()) return why;
     if (!contains_name(client.compressions_to_server, "none") ||
         !contains_name(client.compressions_to_client, "none") ||
         !contains_name(server.compressions_to_server, "none") ||

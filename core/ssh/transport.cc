@@ -48,6 +48,9 @@ class transport::machine {
                (link.authenticated || (link.side == role::client && login.started()));
     }
     void refuse_unknown();
+    void offer_now() {
+        if (!link.ended) keys.offer_now();
+    }
     void start_rekey() {
         if (!may_rekey()) return;
         _rekey_wanted = true;
@@ -269,6 +272,10 @@ std::size_t transport::sealed_size(std::size_t payload) const noexcept {
 
 std::size_t transport::seal(bytes_view head, bytes_view body, std::byte* out) noexcept {
     return _machine->link.packets.seal(head, body, out);
+}
+
+void transport::offer_now() {
+    _machine->offer_now();
 }
 
 void transport::start_rekey() {

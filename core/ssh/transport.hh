@@ -78,8 +78,11 @@ class transport_events {
 // What a transport is told beforehand. It is referred to, not copied: it outlives the transports
 // that use it, and many may share it.
 struct settings {
-    // Ciphers offered, in order: aes128-gcm@openssh.com and aes256-gcm@openssh.com are known.
-    std::string ciphers = "aes128-gcm@openssh.com,aes256-gcm@openssh.com";
+    // What is offered, in order (kexinit.hh); empty: everything that is implemented and at hand. A
+    // name that is not known here makes an exchange fail that agrees on it.
+    std::string key_exchanges;
+    std::string ciphers;
+    std::string macs;
     // What one set of keys may carry, payload bytes and packets in a direction, before a new key
     // exchange begins by itself; fewer bytes where the cipher bears less (docs/wire.md
     // section 4.7).
@@ -113,7 +116,8 @@ struct transport_counters {
 class transport {
   public:
     // Queues the version line and KEXINIT at once: both sides may send them without waiting
-    // (docs/wire.md section 1.2). Calls no event.
+    // (docs/wire.md section 1.2). But a native server queues its KEXINIT when the client's has come
+    // (docs/wire.md section 11.1), or at offer_now(). Calls no event.
     transport(const settings&, role, dialect, transport_events&);
     ~transport();
     transport(const transport&) = delete;
@@ -124,7 +128,8 @@ class transport {
     // unchanged, at the front of the next run. After a failure it takes everything.
     std::size_t receive(bytes_span run) noexcept;
     // Bytes in all of the packet that the last run began but did not hold; 0 while its length has
-    // not come. At most max_packet_bytes + 20, before authentication max_early_packet_bytes + 20.
+    // not come. At most 68 more than max_packet_bytes, before authentication than
+    // max_early_packet_bytes.
     std::size_t wanted() const noexcept;
 
     // Queues one message (copied, sealed later, in order). False: not allowed yet (see the events),
@@ -147,6 +152,9 @@ class transport {
     // both and overlaps neither. Only while data_allowed(); never fails. Returns the bytes written.
     std::size_t seal(bytes_view head, bytes_view body, std::byte* out) noexcept;
 
+    // Native server: the client has been silent for a while, and may wait for our KEXINIT as we
+    // wait for its own. Queues it if that is so, without chacha20-poly1305; else nothing happens.
+    void offer_now();
     // Begins a new key exchange, behind the messages that are queued; data is held until it is
     // done. Nothing happens before authentication or while one runs.
     void start_rekey();

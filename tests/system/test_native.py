@@ -8,6 +8,7 @@ import native
 import report
 import wire
 from harness import Failed, test
+from wire import message, string
 
 MIB = 1 << 20
 
@@ -56,13 +57,34 @@ def local_forward(t):
     t.check("Permission denied" in wrong.err(), f"ssh with a wrong password: {wrong.err()}")
 
 
+@test("N2.client_that_waits_for_our_lists", slots=0)
+def waiting_client(t):
+    """A client that shows its lists only after the server's (libssh did) gets those unseen, and no chacha20 among them."""
+    server = t.server("--auth", "user:pass")
+    s = t.connect(server.port, seconds=30)
+    s.sendall(b"SSH-2.0-libssh-0.6.3\r\n")
+    line = b""
+    while not line.endswith(b"\r\n"):
+        line += harness.receive_exactly(s, 1)
+    t.check(line.startswith(b"SSH-2.0-"), f"version line {line!r}")
+    packet = harness.receive_exactly(s, int.from_bytes(harness.receive_exactly(s, 4), "big"))
+    t.equal(packet[1], wire.KEXINIT, "the message that comes by itself")
+    t.check(b"aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr" in packet, f"lists: {packet!r}")
+    t.check(b"chacha20" not in packet, f"lists: {packet!r}")
+    # Its own lists are taken as ever.
+    s.sendall(wire.clear_packet(wire.kexinit()))
+    s.sendall(wire.clear_packet(message(30, string(bytes(range(32))))))
+    packet = harness.receive_exactly(s, int.from_bytes(harness.receive_exactly(s, 4), "big"))
+    t.equal(packet[1], 31, "the answer to ECDH_INIT")
+
+
 @test("N2.public_keys", seconds=90)
 def public_keys(t):
     keys = {kind: native.make_key(t, f"id-{kind}", kind) for kind in ("ed25519", "ecdsa", "rsa")}
     stranger = native.make_key(t, "stranger")
     known = "# comment\n\n" + "".join(public + "\n" for _, public in keys.values())
     server, sink = t.server("--authorized-keys", t.file("authorized_keys", known)), t.destination()
-    for kind in ("ed25519", "ecdsa"):
+    for kind in keys:
         port = t.port()
         ssh = native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:{sink.port}", identity=keys[kind][0], name=f"ssh-{kind}")
         t.listening(ssh, "127.0.0.1", port)
@@ -122,10 +144,10 @@ def dynamic_forward(t):
 
 @test("N2.algorithms", seconds=90)
 def algorithms(t):
+    """Keys changed every MiB under each kind of cipher; test_algorithms.py has the rest."""
     server, sink = t.server("--auth", "user:pass"), t.destination()
-    for number, options in enumerate((("KexAlgorithms=curve25519-sha256",), ("KexAlgorithms=curve25519-sha256@libssh.org",),
-                                      ("Ciphers=aes128-gcm@openssh.com",), ("Ciphers=aes256-gcm@openssh.com",),
-                                      ("RekeyLimit=1M",))):
+    for number, options in enumerate((("RekeyLimit=1M",), ("RekeyLimit=1M", "Ciphers=chacha20-poly1305@openssh.com"),
+                                      ("RekeyLimit=1M", "Ciphers=aes256-ctr", "MACs=hmac-sha2-512"))):
         port = t.port()
         ssh = native.start(t, server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:{sink.port}", password="pass", options=options, name=f"ssh-{number}")
         t.listening(ssh, "127.0.0.1", port)

@@ -108,7 +108,7 @@ def ciphers(t):
         t.client(port, connected=False)
         raw.admit()
         t.equal((raw.info["cipher_in"], raw.info["cipher_out"]), (cipher, cipher), "negotiated by the client")
-    # Each direction by itself: one of Go's ciphers is all that both ends have.
+    # The client's order decides, also where it is not ours.
     server, port = t.server(), t.port()
     t.go_client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--ciphers", "aes256-ctr,aes128-gcm@openssh.com"))
     t.load(port, "both", "--bytes", 4 * MIB, ok=1)
@@ -449,8 +449,10 @@ def short_handshake_client(t):
     raw = wire.Raw(t, "server", port)
     t.client(port, flags=("--auth", "u:p"), connected=False)
     raw.accept()
-    # Its ECDH_INIT came with its KEXINIT, made for the key that a server usually has, and was taken.
-    t.equal((raw.info["peer_first_kex_follows"], raw.info["right_guess"]), (True, True), "the guessed key exchange")
+    # Its ECDH_INIT came with its KEXINIT, made for the key that a server usually has, and was taken. With ML-KEM at hand the guess is
+    # for that, as towards chisel 1.11 and later; this peer has curve25519 alone.
+    right = raw.info["peer_lists"]["kex"][0] == "curve25519-sha256"
+    t.equal((raw.info["peer_first_kex_follows"], raw.info["right_guess"]), (True, right), "the guessed key exchange")
     numbers = []
     while wire.GLOBAL_REQUEST not in numbers:
         packet = raw.packet(5)
@@ -471,7 +473,14 @@ def short_handshake_client(t):
 @test("S17.round_trips")
 def round_trips(t):
     """TCP, upgrade, key exchange, everything else: four. Go's client needs more by itself; ours spares it one of its eight."""
-    cases = (("burin to burin", t.server, t.client, 4), ("burin to Go", t.go_server, t.client, 4),
+    port = t.port()
+    raw = wire.Raw(t, "server", port)
+    listing = t.client(port, connected=False)
+    offered = raw.accept()["peer_lists"]["kex"][0]
+    listing.kill()
+    # A guess that is wrong, because Go's library does not know what we list first, costs one more.
+    to_go = 4 if offered == "curve25519-sha256" else 5
+    cases = (("burin to burin", t.server, t.client, 4), ("burin to Go", t.go_server, t.client, to_go),
              ("Go to burin", t.server, t.go_client, 7))
     for name, server, client, most in cases:
         line = splice.Splice(t, server("--auth", "u:p").port, 0.05)

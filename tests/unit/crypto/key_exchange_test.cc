@@ -143,6 +143,19 @@ TEST_CASE("keys of docs/wire.md section 4.6", "[kex]") {
     CHECK(hex(bytes_view(up.key).subspan(16)) == std::string(96, '0'));
     CHECK(hex(bytes_view(down.iv).first(12)) == rows[1].octets.substr(0, 24));
     CHECK(hex(bytes_view(down.key).first(32)) == rows[3].octets.substr(0, 64));
+    // The others take more, and a key for the MAC where one serves.
+    const auto chacha =
+        derive_keys(cipher::chacha20_poly1305, direction::client_to_server, secret, hash, hash);
+    CHECK(hex(chacha.key) == rows[2].octets);
+    CHECK(hex(chacha.iv) == std::string(32, '0'));
+    const auto ctr = derive_keys({cipher::aes192_ctr, mac::hmac_sha2_256_etm},
+                                 direction::server_to_client, secret, hash, hash);
+    CHECK(hex(ctr.iv) == rows[1].octets.substr(0, 32));
+    CHECK(hex(bytes_view(ctr.key).first(24)) == rows[3].octets.substr(0, 48));
+    CHECK(hex(ctr.mac_key) == std::string(rows[5].octets.substr(0, 64)) + std::string(64, '0'));
+    const auto long_mac = derive_keys({cipher::aes128_ctr, mac::hmac_sha2_512},
+                                      direction::client_to_server, secret, hash, hash);
+    CHECK(hex(long_mac.mac_key) == rows[4].octets);
 }
 
 TEST_CASE("exchange hashes of docs/wire.md section 4.6", "[kex]") {

@@ -81,9 +81,15 @@ TEST_CASE("ECDSA of all three curves by another library", "[public_key]") {
 }
 
 TEST_CASE("types that nobody here verifies", "[public_key]") {
-    for (std::string_view name : {"", "ssh-rsa", "rsa-sha2-256", "ssh-dss", "ecdsa-sha2-nistp256 ",
+    for (std::string_view name : {"", "ssh-rsa", "ssh-dss", "ecdsa-sha2-nistp256 ",
                                   "ecdsa-sha2-nistp256-cert-v01@openssh.com"})
         CHECK_FALSE(verifiable(name));
+    CHECK(key_type_of("rsa-sha2-256") == "ssh-rsa");
+    CHECK(key_type_of("ssh-ed25519") == "ssh-ed25519");
+    CHECK(key_type_of("ssh-rsa").empty());
+    CHECK(known_key_type("ssh-rsa"));
+    CHECK_FALSE(known_key_type("rsa-sha2-512"));
+    CHECK_FALSE(known_key_type(""));
     CHECK(algorithm_of({}).empty());
     CHECK(algorithm_of(test::unhex("0000000b737368")).empty());
 }

@@ -35,13 +35,29 @@ TEST_CASE("authorized_keys: keys are taken, options and nonsense refuse their li
     REQUIRE(got.notes.size() == 9);
     CHECK(got.notes[0] == "line 6 ignored: option 'command' is not implemented");
     CHECK(got.notes[1] == "line 7 ignored: option 'no-pty' is not implemented");
-    CHECK(got.notes[2] == "line 8 ignored: key type ssh-rsa is not implemented");
+    CHECK(got.notes[2] == "line 8 ignored: the key is damaged");
     CHECK(got.notes[3] == "line 9 ignored: the key is damaged");
     CHECK(got.notes[4] == "line 10 ignored: the key is damaged");
     CHECK(got.notes[5] == "line 11 ignored: the key is damaged");
     CHECK(got.notes[6] == "line 12 ignored: neither a key type nor options followed by one");
     CHECK(got.notes[7] == "line 13 ignored: the key is damaged");
     CHECK(got.notes[8] == "line 14 ignored: option 'restrict\\x1b' is not implemented");
+}
+
+TEST_CASE("authorized_keys: RSA within its bounds") {
+    const auto line = [](std::size_t bits) {
+        byte_vector blob, modulus(bits / 8 + 1, std::byte{0xc1});
+        modulus[0] = std::byte{0};
+        wire::writer(blob).string("ssh-rsa").string(as_bytes("\1\1")).string(modulus);
+        return "ssh-rsa " + crypto::base64(blob) + "\n";
+    };
+    const auto got = parse_authorized_keys(line(2048) + line(1024) + line(16384) + line(16392) +
+                                           "ssh-dss AAAAB3NzaC1kc3M= x\n");
+    REQUIRE(got.keys.size() == 2);
+    REQUIRE(got.notes.size() == 3);
+    CHECK(got.notes[0] == "line 2 ignored: an RSA key must have 2048 to 16384 bits");
+    CHECK(got.notes[1] == "line 4 ignored: an RSA key must have 2048 to 16384 bits");
+    CHECK(got.notes[2] == "line 5 ignored: key type ssh-dss is not implemented");
 }
 
 TEST_CASE("authorized_keys: nothing in it is nothing, and closes nevertheless") {

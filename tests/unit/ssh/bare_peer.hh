@@ -20,6 +20,7 @@ struct bare_offer {
     std::string key_exchanges = "curve25519-sha256@libssh.org";
     std::string host_keys = "ssh-rsa,ecdsa-sha2-nistp256,ssh-ed25519";
     std::string ciphers = "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr";
+    std::string macs = "hmac-sha2-256-etm@openssh.com";
     bool follows = false;
 
     byte_vector payload() const {
@@ -27,7 +28,7 @@ struct bare_offer {
         out.resize(17);
         wire::writer write(out);
         write.string(key_exchanges).string(host_keys).string(ciphers).string(ciphers);
-        write.string("hmac-sha2-256-etm@openssh.com").string("hmac-sha2-256-etm@openssh.com");
+        write.string(macs).string(macs);
         write.string("none").string("none").string("").string("").boolean(follows).u32(0);
         return out;
     }

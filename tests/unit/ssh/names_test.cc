@@ -63,10 +63,14 @@ TEST_CASE("version lines") {
 }
 
 TEST_CASE("KEXINIT: pseudo-names in the first one only, exact parsing") {
-    const std::string ciphers = "aes128-gcm@openssh.com";
+    settings config;
+    config.key_exchanges = "curve25519-sha256,curve25519-sha256@libssh.org";
+    config.ciphers = "aes128-gcm@openssh.com";
     for (const role side : {role::client, role::server}) {
-        const auto first = own_kexinit(side, exchange_turn::first, ciphers, "ssh-ed25519", true);
-        const auto later = own_kexinit(side, exchange_turn::later, ciphers, "ssh-ed25519", false);
+        proposal offered = own_proposal(side, config, "ssh-ed25519");
+        const auto later = own_kexinit(side, exchange_turn::later, offered);
+        offered.first_packet_follows = true;
+        const auto first = own_kexinit(side, exchange_turn::first, offered);
         kexinit got, rekey, other;
         REQUIRE(parse(first, got));
         REQUIRE(parse(later, rekey));
@@ -112,6 +116,76 @@ TEST_CASE("KEXINIT: what two offers agree on") {
     CHECK(agree(client, server, got).find("no common host key") == 0);
     client.key_exchanges = "ecdh-sha2-nistp256";
     CHECK(agree(client, server, got).find("no common key exchange") == 0);
+    // A name that both have, and that is no method.
+    client.key_exchanges = "kex-strict-s-v00@openssh.com";
+    server.key_exchanges = "curve25519-sha256,kex-strict-s-v00@openssh.com";
+    CHECK(agree(client, server, got).find("no common key exchange") == 0);
+}
+
+TEST_CASE("KEXINIT: a MAC for ctr, and for nothing else") {
+    kexinit client, server;
+    client.key_exchanges = server.key_exchanges = "ecdh-sha2-nistp256";
+    client.host_keys = server.host_keys = "rsa-sha2-256";
+    client.compressions_to_server = client.compressions_to_client = "none";
+    server.compressions_to_server = server.compressions_to_client = "none";
+    const proposal all = own_proposal(role::server, {}, "");
+    server.ciphers_to_server = server.ciphers_to_client = all.ciphers;
+    server.macs_to_server = server.macs_to_client = all.macs;
+    client.ciphers_to_server = "aes192-ctr,aes128-gcm@openssh.com";
+    client.ciphers_to_client = "chacha20-poly1305@openssh.com";
+    client.macs_to_server = "umac-128-etm@openssh.com,hmac-sha2-512,hmac-sha2-256-etm@openssh.com";
+    // chacha20 brings its own: what this says does not matter.
+    client.macs_to_client = "hmac-md5";
+    agreement got;
+    REQUIRE(agree(client, server, got).empty());
+    CHECK(got.method == crypto::key_exchange_method::ecdh_nistp256);
+    CHECK(got.to_server ==
+          crypto::protection(crypto::cipher::aes192_ctr, crypto::mac::hmac_sha2_512));
+    CHECK(got.to_client == crypto::cipher::chacha20_poly1305);
+    client.macs_to_server = "hmac-sha1";
+    CHECK(agree(client, server, got).find("no common MAC: client offers hmac-sha1;") == 0);
+    client.ciphers_to_server = "none";
+    server.ciphers_to_server = "none";
+    CHECK(agree(client, server, got).find("no common cipher") == 0);
+}
+
+TEST_CASE("KEXINIT: what is offered, and what of it towards whom") {
+    const proposal client = own_proposal(role::client, {}, "");
+    const proposal server = own_proposal(role::server, {}, "ssh-ed25519");
+    CHECK(client.ciphers ==
+          "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,"
+          "aes192-ctr,aes256-ctr");
+    CHECK(server.ciphers == client.ciphers);
+    CHECK(first_name(client.macs) == "hmac-sha2-256-etm@openssh.com");
+    CHECK(first_name(client.host_keys) == "ecdsa-sha2-nistp256");
+    CHECK(contains_name(client.host_keys, "rsa-sha2-512"));
+    CHECK_FALSE(contains_name(client.host_keys, "ssh-rsa"));
+    CHECK(server.host_keys == "ssh-ed25519");
+    CHECK(server.key_exchanges == crypto::key_exchange_names());
+
+    kexinit peer;
+    const std::string all = server.ciphers;
+    const std::string gcm = "aes128-gcm@openssh.com,aes256-gcm@openssh.com";
+    const auto towards = [&peer](std::string_view up, std::string_view down,
+                                 std::string_view ours) {
+        peer.ciphers_to_server = up;
+        peer.ciphers_to_client = down;
+        return ciphers_towards(peer, ours);
+    };
+    const std::string openssh = "chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com";
+    const std::string dropbear = "chacha20-poly1305@openssh.com,aes128-ctr,aes256-ctr";
+    CHECK(towards(openssh, openssh, all) == gcm);
+    CHECK(towards(dropbear, dropbear, all) == all);
+    // One direction without GCM keeps what it needs.
+    CHECK(towards(openssh, "chacha20-poly1305@openssh.com", all) == all);
+    CHECK(towards("", "", all) == all);
+    // GCM that we do not offer is no reason.
+    CHECK(towards(openssh, openssh, "chacha20-poly1305@openssh.com") ==
+          "chacha20-poly1305@openssh.com");
+    CHECK(towards(openssh, openssh, "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com") ==
+          "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com");
+    CHECK(towards(openssh, openssh, "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com") ==
+          "aes256-gcm@openssh.com");
 }
 
 }  // namespace
