@@ -239,7 +239,7 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {false, {"--bogus"}, "flag provided but not defined: -bogus"},
         {false, {"--port"}, "flag needs an argument: -port"},
         {false, {"---port"}, "bad flag syntax: ---port"},
-        {false, {"-=x"}, "bad flag syntax: -=x"},
+        {false, {"-=x"}, "bad flag syntax: -"},
         {false, {"-v=maybe"}, "invalid boolean value \"maybe\" for -v: parse error"},
         {false, {"--port", "0"}, "invalid value \"0\" for flag -port"},
         {false, {"--port", "80x"}, "invalid value \"80x\" for flag -port"},
