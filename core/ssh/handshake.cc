@@ -138,9 +138,10 @@ void handshake::offer_now() {
 }
 
 proposal handshake::ours() const {
-    const bool server = _link.side == role::server;
-    proposal out = own_proposal(_link.side, _link.config,
-                                server ? _link.config.host_key->signature_algorithms() : "");
+    // Later a client offers first what the server has: no other key would do.
+    const std::string_view host_keys =
+        _link.side == role::server ? _link.config.host_key->signature_algorithms() : _host_key_name;
+    proposal out = own_proposal(_link.side, _link.config, host_keys);
     if (!_ciphers.empty()) out.ciphers = _ciphers;
     return out;
 }

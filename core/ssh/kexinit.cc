@@ -44,6 +44,17 @@ std::string nothing_common(std::string_view what, std::string_view client,
            "; server offers " + printable(server, 400);
 }
 
+// All that we can verify, `first` in front.
+std::string client_host_keys(std::string_view first) {
+    std::string out(first);
+    for (std::string_view left = verifiable_host_keys; !left.empty();) {
+        const std::string_view name = first_name(left);
+        left.remove_prefix(std::min(left.size(), name.size() + 1));
+        if (name != first) out.append(out.empty() ? "" : ",").append(name);
+    }
+    return out;
+}
+
 // What both have for one direction; the sentence that `agree` returns.
 std::string agree_direction(std::string_view client_ciphers, std::string_view server_ciphers,
                             std::string_view client_macs, std::string_view server_macs,
@@ -106,10 +117,11 @@ proposal own_proposal(role side, const settings& config, std::string_view host_k
     const auto chosen = [](const std::string& asked, std::string_view all) {
         return std::string(asked.empty() ? all : asked);
     };
-    return {.key_exchanges = chosen(config.key_exchanges, crypto::key_exchange_names()),
-            .host_keys = std::string(side == role::client ? verifiable_host_keys : host_keys),
-            .ciphers = chosen(config.ciphers, known_ciphers),
-            .macs = chosen(config.macs, known_macs)};
+    return {
+        .key_exchanges = chosen(config.key_exchanges, crypto::key_exchange_names()),
+        .host_keys = side == role::client ? client_host_keys(host_keys) : std::string(host_keys),
+        .ciphers = chosen(config.ciphers, known_ciphers),
+        .macs = chosen(config.macs, known_macs)};
 }
 
 std::string ciphers_towards(const kexinit& client, std::string_view ours) {

@@ -51,8 +51,9 @@ struct proposal {
     bool first_packet_follows = false;
 };
 
-// All that is implemented and at hand, narrowed by the settings; a client offers all host keys that
-// it can verify. GCM comes first: it is the fastest, and Go's clients list it first as well.
+// All that is implemented and at hand, narrowed by the settings. `host_keys` are a server's; a
+// client offers all that it can verify, and that name, if there is one, first. GCM comes first: it
+// is the fastest, and Go's clients list it first as well.
 proposal own_proposal(role side, const settings& config, std::string_view host_keys);
 
 // What a server offers a client whose lists it has seen: GCM alone, when both have that for each
