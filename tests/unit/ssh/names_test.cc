@@ -161,6 +161,10 @@ TEST_CASE("KEXINIT: what is offered, and what of it towards whom") {
     CHECK(contains_name(client.host_keys, "rsa-sha2-512"));
     CHECK_FALSE(contains_name(client.host_keys, "ssh-rsa"));
     CHECK(server.host_keys == "ssh-ed25519");
+    // A client that knows the server's lists that one first, and all the others behind it.
+    const proposal later = own_proposal(role::client, {}, "rsa-sha2-256");
+    CHECK(later.host_keys.starts_with("rsa-sha2-256,ecdsa-sha2-nistp256,"));
+    CHECK(later.host_keys.size() == client.host_keys.size());
     CHECK(server.key_exchanges == crypto::key_exchange_names());
 
     kexinit peer;
