@@ -173,6 +173,12 @@ func outcome(err error) string {
 	return "other"
 }
 
+// resetBefore tells whether an end that was read is none: the kernel tells of a reset once, to whoever asks first, and if that
+// is a write, reading ends. (After a real end, what is written fails with EPIPE.)
+func resetBefore(read, written error) bool {
+	return (errors.Is(read, io.EOF) || errors.Is(read, io.ErrUnexpectedEOF)) && errors.Is(written, syscall.ECONNRESET)
+}
+
 type loadDestination struct {
 	logging       bool
 	receiveBuffer int
@@ -272,7 +278,7 @@ func (d *loadDestination) answer(socket *net.TCPConn, h header) (uint64, error) 
 		sent := make(chan error, 1)
 		go func() { sent <- sendPattern(socket, ^h.seed, h.bytes, nil) }()
 		got, err := receivePattern(socket, h.seed, h.bytes, buffer(), nil)
-		if wrong := <-sent; err == nil {
+		if wrong := <-sent; err == nil || resetBefore(err, wrong) {
 			err = wrong
 		}
 		if err != nil {
@@ -553,9 +559,7 @@ func (l *loader) one(seed uint64, gate chan struct{}, deadline time.Time, stop c
 		if err != nil {
 			socket.SetLinger(0)
 			socket.Close()
-			// The kernel tells of a reset once, to whoever asks first; an end that is read after that is none. (After a real
-			// one, what is written fails with EPIPE.)
-			if wrong := <-sent; errors.Is(err, io.EOF) && errors.Is(wrong, syscall.ECONNRESET) {
+			if wrong := <-sent; resetBefore(err, wrong) {
 				return wrong
 			}
 			return err

@@ -302,6 +302,47 @@ def native_sessions(t):
     report.wait_idle(t, server)
 
 
+@test("F.shortages_pass", seconds=60)
+def shortages_pass(t):
+    """A kernel that is short of something for a session's send, or has no memory at all for its first, costs time and nothing else."""
+    faults.use(t)
+    at = {name: Faults(t, name) for name in ("server", "client")}
+    sink, port, where = t.destination(), t.port(), t.port()
+    client = t.client(where, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--keepalive", "1000s", "--max-retry-interval", "1s"),
+                      env=at["client"].env, connected=False)
+    client.wait_line("Retrying", 15 * t.patience)
+    at["client"].set("mmap=ENOMEM:1/1")
+    server = t.server(port=where, env=at["server"].env)
+    t.wait(lambda: at["client"].failed()["mmap"] > 3, 15, "memory is asked for")
+    t.check("Connected" not in client.text(), "a session without memory")
+    at["client"].set()
+    client.wait_line("Connected", 10 * t.patience)
+    for one in at.values():
+        one.set(f"seed={t.random.randrange(1 << 31)} send=ENOMEM:1/4,ENOBUFS:1/4,EMFILE:1/4,EAGAIN:1/8,EINTR:1/8,cut:1/3")
+    t.load(port, "both", "--bytes", 300_000, "--connections", 24, ok=24)
+    t.check(all(one.failed()["send"] > 0 for one in at.values()), "no send failed")
+    t.check("Disconnected" not in client.text(), f"the session was lost: {client.text()}")
+    for one in at.values():
+        one.set()
+    for process in (client, server):
+        report.wait_idle(t, process)
+
+
+@test("F.started_without_descriptors", seconds=60)
+def started_without_descriptors(t):
+    """However few descriptors it may have, the program says that it cannot start, or starts; and it can always be ended."""
+    for most in range(4, 16, 2):
+        port = t.port()
+        for words in (["server", "--host", "127.0.0.1", "--port", port], ["client", f"http://127.0.0.1:{port}", f"127.0.0.1:{t.port()}:127.0.0.1:1"]):
+            process = t.start(f"burin-{words[0]}-{most}", [t.binary, *words], nofile=(most, most))
+            t.wait(lambda: not process.alive() or "Listening" in process.text(), 15, lambda: f"a word of {process.name}: {process.text()}")
+            if process.alive():
+                process.signal(signal.SIGTERM)
+                t.equal(process.wait_exit(15 * t.patience), 0, f"{process.name}, ended by a signal")
+            else:
+                t.check(process.popen.returncode > 0 and process.text().strip(), f"{process.name} ended with {process.popen.returncode}: {process.text()}")
+
+
 @test("F.small_rings", seconds=90)
 def small_rings(t):
     """Queues of a few entries, which overflow all the time: slower, and never wrong."""
