@@ -376,7 +376,9 @@ def ssh():
             for data in [b"\x01" + u32(2) + string("x") + string(""), b"\2", b"\3" + u32(9), b"\4\1" + string("d"), b"\x14", b"\x15", b"\x1e",
                          b"\x32", b"\x50", b"\x96", b"\xc0abc", b"\xc1", b"\0", kexinit()[:250]]:
                 seed("ssh_session", how, op(5, side ^ 1), b"\1", everything, inject(data), everything, op(7, 0), b"\0", everything)
-            seed("ssh_session", how, op(2, side), op(6, side), b"\x40\2", inject(b"\x50x"), op(4, side), b"\3\x50ab", op(7, side), b"\7",
+            seed("ssh_session", how, op(2, side), op(6, side), b"\x40\2", inject(b"\x50x"), op(4, side), b"\3\x50ab", op(7, side), b"\6" + u16(77 * side + how) + b"\1",
+                 op(7, 0), b"\0")
+            seed("ssh_session", how, op(2, side), op(7, side), b"\7",
                  op(7, 0), b"\0", op(4, side), b"\3\x50ab")
 
     opens = lambda sender, window, size=3: bytes([1, sender, window, size])
@@ -548,6 +550,14 @@ def terminator():
             lossy = b"".join(bytes([chance.choice([0, 1, 2, 8, 9, 10, 11, 14, 16, 17, 20, 22, 24, 26, 28, 28, 30, 31, 40, 41]) | chance.randrange(4) << 5]) +
                              bytes([chance.randrange(256), chance.randrange(256)]) * chance.randrange(2) for _ in range(60))
             seed("tun_terminator", how, settings, chance.randrange(16), chance.randrange(4, 255), chance.randrange(4, 255), turn, lossy, turn, lossy)
+    # Every second segment of a large window is lost, and of the repairs some.
+    grown = turn * 3 + bytes([26, 255, 255, 28]) * 3
+    for how in (0, 1, 8, 9):
+        for settings in (26, 24, 26 | 128):
+            holes = bytes([8, 0]) * 60 + bytes([17, 1, 1, 1]) * 20
+            seed("tun_terminator", how, settings, 2, 255, 255, grown, holes, bytes([28]), holes, bytes([20, 28]), holes, turn)
+            seed("tun_terminator", how, settings, 2, 255, 255, grown, bytes([8, 8, 0, 8, 0, 0, 1, 1, 28]) * 40, bytes([14]) + u16(700), holes)
+            seed("tun_terminator", how, settings, 0, 255, 0, grown, bytes([5 << 1 | 1]) * 20, bytes([8, 9]) * 20, bytes([20, 28]) * 10)
     for how in range(32, 64):
         opening = bytes([chance.randrange(16)]) + u16(1460) * (how & 1) + bytes([7]) * (how >> 1 & 1) + u16(60000) + b"\3"
         steps = b"".join(bytes([chance.randrange(256), chance.randrange(256), chance.randrange(256), chance.randrange(256)]) for _ in range(120))

@@ -96,8 +96,11 @@ void seal_and_open(fuzz::script& in) {
     const auto kind = cipher_named(which % 3 == 0   ? "none"
                                    : which % 3 == 1 ? "aes128-gcm@openssh.com"
                                                     : "aes256-gcm@openssh.com");
-    check(kind.has_value(), "a known name is known");
+    check(kind.has_value() && cipher_named(name_of(*kind)) == kind, "a known name is known");
+    check(key_size(*kind) <= sizeof cipher_keys::key && iv_size(*kind) <= sizeof cipher_keys::iv,
+          "keys fit");
     const provider by = providers[which >> 2 & 3], other = providers[which >> 4 & 3];
+    check(available(chosen_provider()) && !name_of(by).empty(), "what is chosen is there");
     if (!available(by) || !available(other)) return;
     const std::uint8_t key = in.byte();
     const auto sealer = make_sealer(*kind, keys_of(key), by);

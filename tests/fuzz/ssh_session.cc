@@ -90,6 +90,7 @@ class session {
 
   private:
     void act();
+    void end_or_rest(side& s);
     void inject(side& s, bytes_view payload);
     void number(side& s, unsigned count);
     void carry(side& from, side& to, std::size_t most, fuzz::cutter cut);
@@ -122,14 +123,25 @@ void session::act() {
             drain(*s.end, s.said, 64 + std::size_t{_in.byte()} * 64);
             carry(s, other, s.said.size(), fuzz::cutter(_in.byte()));
             break;
-        default:
-            if (_in.pick(8) != 7) {
-                settle();
-            } else {
-                s.wild = true;
-                s.end->disconnect(11, "enough");
-            }
+        default: end_or_rest(s); break;
+    }
+}
+
+void session::end_or_rest(side& s) {
+    switch (_in.pick(8)) {
+        case 7:
+            s.wild = true;
+            s.end->disconnect(11, "enough");
             break;
+        case 6: {
+            // What somebody on the way changed is noticed.
+            drain(*s.end, s.said, 64 << 10);
+            if (s.said.empty()) break;
+            s.wild = true;
+            s.said[_in.u16() % s.said.size()] ^= std::byte(1 + _in.pick(255));
+            break;
+        }
+        default: settle(); break;
     }
 }
 

@@ -57,6 +57,14 @@ inline void check_transport(const burin::ssh::transport& end, const watcher& see
     check(end.wanted() <= most + 20, "no packet is longer than its limit");
     check(!end.failed() || !end.data_allowed(), "nothing is sealed after the end");
     check(fits_a_line(end.algorithms()), "names of algorithms are known ones");
+    check(end.session_id().empty() == end.algorithms().empty() || end.session_id().empty(),
+          "a session has agreed on something");
+    check(seen.secured == 0 || end.session_id().size() == 32, "who is secured has a session");
+    check(end.peer_version().size() < 255, "a version line is short");
+    check(end.peer_fingerprint().empty() ||
+              (end.side() == role::client && end.peer_fingerprint().size() == 44),
+          "a client sees the host's key");
+    check(end.counters().key_exchanges >= seen.logins, "keys come before the login");
 }
 
 }  // namespace fuzz

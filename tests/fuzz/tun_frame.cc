@@ -214,15 +214,11 @@ void run(fuzz::bytes_view input) {
     check(inside(f.payload, whole) && inside(f.packet, whole) &&
               inside(f.options.sack_blocks(), whole),
           "what was found lies in the frame");
-    if (kind > frame_kind::link_local) return;
-    if (kind != frame_kind::multicast && kind != frame_kind::link_local) {
-        check(inside(f.payload, f.packet), "payload is part of the packet");
-        check(f.key.source.is_v4() == (f.ip_version == 4) &&
-                  f.key.destination.is_v4() == (f.ip_version == 4),
-              "addresses are of the packet's family");
-        answer_by_error(f, choice);
-        respond(f, choice);
-    }
+    if (kind >= frame_kind::multicast) return;
+    check(inside(f.payload, f.packet), "payload is part of the packet");
+    check(f.key.source.is_v4() == (f.ip_version == 4) &&
+              f.key.destination.is_v4() == (f.ip_version == 4),
+          "addresses are of the packet's family");
     if (kind == frame_kind::tcp) {
         check(f.options.sack_bytes % 8 == 0 && f.options.window_shift <= 14, "options make sense");
         check(f.key.source_port != 0 && f.key.destination_port != 0, "ports are some");
@@ -230,6 +226,8 @@ void run(fuzz::bytes_view input) {
     }
     if (kind == frame_kind::udp) answer_udp(f);
     if (kind == frame_kind::icmp) answer_echo(f);
+    answer_by_error(f, choice);
+    respond(f, choice);
 }
 
 const fuzz::target registered("tun_frame", run,

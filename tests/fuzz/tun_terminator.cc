@@ -83,8 +83,8 @@ class journey {
         set.delays_acks = (last & 2) != 0;
         set.probes = (last & 4) != 0 ? sim::probe_style::one_byte : sim::probe_style::below_window;
         set.checksums = (last & 8) != 0 ? sim::checksum::offloaded : sim::checksum::complete;
-        set.send_total = std::uint64_t{in.byte()} * 500;
-        set.receive_total = std::uint64_t{in.byte()} * 500;
+        set.send_total = std::uint64_t{in.byte()} * 1000;
+        set.receive_total = std::uint64_t{in.byte()} * 1000;
         set.stream = 1;
         set.receive_stream = 2;
         set.closes_when_sent = (how & 8) == 0;
@@ -110,7 +110,10 @@ class journey {
                 break;
             case 6: corrupt(which); break;
             case 7:
-                if (!way.empty()) sim::mark_congestion(way[which]);
+                if (!way.empty())
+                    sim::mark_congestion(way[which]);
+                else
+                    _gateway.packet_too_big(_in.u16());
                 break;
             case 8: pass(std::uint64_t{_in.byte()} * 20); break;
             case 9: pass(std::uint64_t{_in.byte()} * 10'000); break;
@@ -191,7 +194,7 @@ class journey {
         _scripted = false;
         for (int turns = 0; !over(); ++turns) {
             check(turns < 20'000 && _now < begun + most_time, "a transfer has an end");
-            if (!everything() && !_gateway.wants_turn()) timers();
+            if (!everything()) timers();
         }
     }
 
@@ -225,7 +228,7 @@ class siege {
         syn.window = static_cast<std::uint16_t>(_in.u16());
         put(syn);
         for (int steps = 0; !_in.over() && !_gateway.closed() && steps < 2000; ++steps) act();
-        if (_opened && !_gateway.closed()) _gateway.abort();
+        if (_opened && !_gateway.closed()) (options & 16) != 0 ? _gateway.drop() : _gateway.abort();
         hear();
         if (_opened) _gateway.bury();
     }
@@ -277,6 +280,8 @@ class siege {
             default:
                 if (what >> 3 == 31)
                     _gateway.close(_now);
+                else if (what >> 3 == 30)
+                    _gateway.packet_too_big(_in.u16());
                 else
                     _gateway.flush(_now);
                 break;

@@ -34,6 +34,10 @@ class gateway final : private burin::tun::tcp_events {
     void on_frame(const bytes& frame, std::uint64_t now);
     void accept(std::uint64_t now);
     void abort();
+    // The same without a word to the host.
+    void drop();
+    // What a router says about a frame of ours; `mtu` in bytes.
+    void packet_too_big(std::uint32_t mtu);
     // No matter what closes_when_sent says: FIN after the last byte.
     void close(std::uint64_t now);
     void on_timer(std::uint64_t now);
