@@ -201,7 +201,9 @@ std::vector<row> rows() {
         for (const unsigned n : {60u, 61u, 79u})
             out.push_back({at, with(n, ""sv), number(n, login)});
         out.push_back({at, only(21), number(21, not_due)});
-        out.push_back({at, kexinit, "rekeying before the login"});
+        // A server may change keys at any time; strangers do not make one sign again and again.
+        out.push_back({at, kexinit, "rekeying before the login", who::server});
+        out.push_back({at, kexinit, "", who::client});
         for (const unsigned n : {2u, 3u, 4u}) out.push_back({at, with(n, ""sv), ""});
         out.push_back({at, with(7, "\1"sv), "malformed EXT_INFO",
                        at == stage::secured ? who::both : who::client});
@@ -295,10 +297,12 @@ TEST_CASE("a line that is none ends the transport without an answer, in both rol
             CHECK(own.events.failures == 1);
             feed(*own.end, run, as_bytes("SSH-2.0-late\r\n"));
             CHECK(own.events.failures == 1);
-            // Our own line and KEXINIT were due before; a DISCONNECT would have nobody to read it.
+            // Our own line was due before, and KEXINIT but for a native server's, which waits for
+            // its client's; a DISCONNECT would have nobody to read it.
             own.said.clear();
             drain(*own.end, own.said);
-            CHECK(own.end->counters().packets_sent == 1);
+            const bool waits = l.speaks == dialect::native && ours == role::server;
+            CHECK(own.end->counters().packets_sent == (waits ? 0 : 1));
         }
     }
 }
