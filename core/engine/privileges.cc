@@ -33,15 +33,16 @@ std::string drop_privileges(const std::vector<unsigned>& kept, privilege_stage s
     std::vector<unsigned> left;
     for (unsigned capability : kept)
         if (have(capability)) left.push_back(capability);
-    if (stage == privilege_stage::before_rings && have(CAP_SYS_ADMIN) &&
-        rings_are_for_administrators()) {
-        left.push_back(CAP_SYS_ADMIN);
-        left.push_back(CAP_SETPCAP);  // to cut the bounding set again
-    }
-    // Rings of a plain user may be charged to it; nothing else of ours locks memory.
-    if (have(CAP_SYS_RESOURCE)) {
-        const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-        setrlimit(RLIMIT_MEMLOCK, &unlimited);
+    // Rings are charged to the user who makes them without CAP_IPC_LOCK, all of that user's
+    // together; nothing else of ours locks memory.
+    const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+    const bool limited = setrlimit(RLIMIT_MEMLOCK, &unlimited) != 0;
+    if (stage == privilege_stage::before_rings) {
+        const std::size_t before = left.size();
+        if (have(CAP_SYS_ADMIN) && rings_are_for_administrators()) left.push_back(CAP_SYS_ADMIN);
+        if (have(CAP_IPC_LOCK) && limited) left.push_back(CAP_IPC_LOCK);
+        // To cut the bounding set again.
+        if (left.size() > before && have(CAP_SETPCAP)) left.push_back(CAP_SETPCAP);
     }
     const bool bounding = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) != 0;
     capng_clear(CAPNG_SELECT_ALL);

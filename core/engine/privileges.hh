@@ -10,7 +10,9 @@
 namespace burin::engine {
 
 enum class privilege_stage {
-    before_rings,  // what the kernel wants for the making of rings stays (io_uring_disabled = 1)
+    // What the kernel wants for the making of rings stays (io_uring_disabled = 1), and what spares
+    // them the limit of locked memory where that cannot be raised.
+    before_rings,
     final,
 };
 

@@ -2,6 +2,7 @@
 #include "core/engine/privileges.hh"
 
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,6 +76,23 @@ TEST_CASE("what is kept is kept where there is any, and can go later") {
               if (!engine::drop_privileges({CAP_NET_ADMIN}, privilege_stage::final).empty())
                   return 5;
               return set("CapEff") == 0 ? 0 : 6;
+          }) == 0);
+}
+
+TEST_CASE("where locked memory stays limited, what spares rings the limit goes after them") {
+    CHECK(in_child([] {
+              constexpr std::uint64_t lock = std::uint64_t{1} << CAP_IPC_LOCK;
+              const rlimit limited{8 << 20, 8 << 20};
+              if (setrlimit(RLIMIT_MEMLOCK, &limited) != 0) return 1;
+              const std::uint64_t had = set("CapPrm") & lock;
+              // Nobody is left who could raise it.
+              if (!engine::drop_privileges({CAP_IPC_LOCK, CAP_SETPCAP}, privilege_stage::final)
+                       .empty())
+                  return 2;
+              if (!engine::drop_privileges({}, privilege_stage::before_rings).empty()) return 3;
+              if ((set("CapEff") & lock) != had) return 4;
+              if (!engine::drop_privileges({}, privilege_stage::final).empty()) return 5;
+              return set("CapEff") == 0 && set("CapPrm") == 0 ? 0 : 6;
           }) == 0);
 }
 
