@@ -124,6 +124,21 @@ def with_go(t):
         peer.kill()
 
 
+@test("S9.every_cipher", seconds=90)
+def every_cipher(t):
+    """New keys begun by ours, with each kind of cipher that OpenSSH brings (the others see AES-GCM of 128 bits)."""
+    sink, server = t.destination(), t.server("--auth", "user:pass", "--rekey-limit", "64K")
+    for options in (("Ciphers=aes256-gcm@openssh.com",), ("Ciphers=chacha20-poly1305@openssh.com",),
+                    ("Ciphers=aes128-ctr", "MACs=hmac-sha2-256-etm@openssh.com"), ("Ciphers=aes256-ctr", "MACs=hmac-sha2-512")):
+        where = t.port()
+        ssh = native.start(t, server.port, "-L", f"127.0.0.1:{where}:127.0.0.1:{sink.port}", password="pass", options=options)
+        t.listening(ssh, "127.0.0.1", where)
+        t.load(where, "both", "--bytes", 2 * MIB, ok=1)
+        t.check(exchanges(t, server) > 2, f"{options}: {exchanges(t, server)} key exchanges")
+        ssh.kill()
+        t.wait(lambda: " key-exchanges=" not in report.report(server, 10 * t.patience), 20, "the end of the session")
+
+
 @test("S9.with_openssh", seconds=600)
 def with_openssh(t):
     """`ssh -L` with RekeyLimit, with ours beginning, and with both."""
