@@ -559,8 +559,9 @@ def terminator():
             seed("tun_terminator", how, settings, 2, 255, 255, grown, bytes([8, 8, 0, 8, 0, 0, 1, 1, 28]) * 40, bytes([14]) + u16(700), holes)
             seed("tun_terminator", how, settings, 0, 255, 0, grown, bytes([5 << 1 | 1]) * 20, bytes([8, 9]) * 20, bytes([20, 28]) * 10)
     for how in range(32, 64):
-        opening = bytes([chance.randrange(16)]) + u16(1460) * (how & 1) + bytes([7]) * (how >> 1 & 1) + u16(60000) + b"\3"
+        opening = bytes([chance.randrange(32)]) + u16(1460) * (how & 1) + bytes([7]) * (how >> 1 & 1) + u16(60000) + b"\3"
         steps = b"".join(bytes([chance.randrange(256), chance.randrange(256), chance.randrange(256), chance.randrange(256)]) for _ in range(120))
+        seed("tun_terminator", how, bytes([16 * (how & 1)]), u16(9000), bytes([1, 0, 64, 0, 0, 70]))
         seed("tun_terminator", how, opening, bytes([0, 0, 64]), bytes([5]) + u16(50000), b"\7", steps)
 
 
