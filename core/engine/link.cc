@@ -16,8 +16,8 @@ namespace {
 // Everything a stranger can make us hold before login, in bytes (the transport keeps its own,
 // smaller limits).
 constexpr std::size_t early_bytes = 64 * 1024;
-// What a handshake says in one turn, several times over.
-constexpr std::size_t early_arena_bytes = 16 * 1024;
+// More than a handshake says in one turn. Thousands of strangers may be answered in the same one.
+constexpr std::size_t early_arena_bytes = 4 * 1024;
 // Go's SSH writer makes messages of at most this; many small packets share one (docs/wire.md
 // section 3.3).
 constexpr std::size_t go_message_bytes = 4096;
