@@ -78,7 +78,7 @@ def at_rest(t, process):
     return process.pss()
 
 
-@test("S18.twenty_thousand_strangers", seconds=120, exclusive=True)
+@test("S18.twenty_thousand_strangers", seconds=180, exclusive=True)
 def twenty_thousand(t):
     """Silent, dripping and endless ones, beside a transfer: the server has 20 000 descriptors, as many as there are strangers."""
     count, size, bound = (700, 16 * MIB, None) if t.sanitized else (20_000, 256 * MIB, 96 * MIB)
