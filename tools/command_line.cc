@@ -91,7 +91,7 @@ std::string normalise(const CLI::App& app, const texts& arguments,
         }
         auto [name, value] = split_flag(a);
         if (name.empty() || name[0] == '-')
-            return fmt::format("bad flag syntax: {}", a.substr(0, a.find('=')));
+            return fmt::format("bad flag syntax: {}", name.empty() ? a : a.substr(0, a.find('=')));
         std::string spelled = long_or_short(name);
         const CLI::Option* option = app.get_option_no_throw(spelled);
         if (option == nullptr || option->get_positional()) {

@@ -18,8 +18,8 @@ namespace {
 // Everything a stranger can make us hold before login, in bytes (the transport keeps its own,
 // smaller limits).
 constexpr std::size_t early_bytes = 64 * 1024;
-// What a handshake says in one turn, several times over.
-constexpr std::size_t early_arena_bytes = 16 * 1024;
+// More than a handshake says in one turn. Thousands of strangers may be answered in the same one.
+constexpr std::size_t early_arena_bytes = 4 * 1024;
 // Answers to HTTP requests and pings that wait to be sent: a peer that lets more of them wait is
 // not read from until it has taken them.
 constexpr std::size_t most_raw_bytes = 16 * 1024;

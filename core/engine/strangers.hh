@@ -36,7 +36,9 @@ struct stranger_limits {
     }
 
     static constexpr std::uint64_t most_connections = 16384;
-    static constexpr std::uint64_t most_bytes = 80u << 20;
+    // Half of what 20 000 of them may cost: those that just ended, and what the allocator keeps,
+    // come on top.
+    static constexpr std::uint64_t most_bytes = 48u << 20;
 };
 
 class stranger {

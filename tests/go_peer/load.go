@@ -165,6 +165,8 @@ func outcome(err error) string {
 		return "reset"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "unreachable"
 	case errors.Is(err, errMismatch):
 		return "mismatch"
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -29,7 +29,7 @@ OUT = os.environ.get("BURIN_SOAK_OUT", os.path.join(harness.ROOT, "build", "soak
 ROUND = 60.0 if SECONDS < 900 else 300.0  # traffic runs so long, then all of it ends and both ends are looked at
 PAUSE = 15.0         # between outages
 GROWTH = 24 * MIB    # of both ends together, at rest, from the second look to the last
-HARMLESS = {"ok", "reset", "refused", "timeout", "other"}  # of a flow that met an outage
+HARMLESS = {"ok", "reset", "refused", "unreachable", "timeout", "other"}  # of a flow that met an outage
 
 
 class Soak:

@@ -107,7 +107,7 @@ TEST_CASE("without descriptors a sixteenth of the strangers goes, at least one")
 TEST_CASE("what strangers may take follows from descriptors and memory") {
     using limits = engine::stranger_limits;
     CHECK(limits::of_server(20'000, 256u << 20).connections == 10'000);
-    CHECK(limits::of_server(20'000, 256u << 20).bytes == 80u << 20);
+    CHECK(limits::of_server(20'000, 256u << 20).bytes == 48u << 20);
     CHECK(limits::of_server(1u << 20, 1u << 30).connections == 16'384);
     CHECK(limits::of_server(1024, 24u << 20).connections == 512);
     CHECK(limits::of_server(1024, 24u << 20).bytes == 8u << 20);
