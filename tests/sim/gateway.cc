@@ -83,6 +83,16 @@ void gateway::abort() {
     throw_failure();
 }
 
+void gateway::drop() {
+    _flow->drop();
+    throw_failure();
+}
+
+void gateway::packet_too_big(std::uint32_t mtu) {
+    if (_flow != nullptr) _flow->on_packet_too_big(mtu);
+    check();
+}
+
 void gateway::close(std::uint64_t now) {
     _set.closes_when_sent = true;
     maybe_fin(now);

@@ -34,6 +34,10 @@ class gateway final : private burin::tun::tcp_events {
     void on_frame(const bytes& frame, std::uint64_t now);
     void accept(std::uint64_t now);
     void abort();
+    // The same without a word to the host.
+    void drop();
+    // What a router says about a frame of ours; `mtu` in bytes.
+    void packet_too_big(std::uint32_t mtu);
     // No matter what closes_when_sent says: FIN after the last byte.
     void close(std::uint64_t now);
     void on_timer(std::uint64_t now);
@@ -100,7 +104,7 @@ class gateway final : private burin::tun::tcp_events {
 
     std::uint64_t _delivered = 0, _consumed = 0, _granted = 0;
     std::uint64_t _produced = 0, _acked = 0;
-    bool _fin_in = false, _fin_given = false, _closed = false, _buried = false;
+    bool _fin_in = false, _fin_given = false, _closed = false;
     burin::tun::tcp_close _reason = burin::tun::tcp_close::finished;
     std::uint64_t _armed = ~0ull;
     block* _block = nullptr;

@@ -41,7 +41,8 @@ class bare_peer {
     }
 
     void say_line() { give(as_bytes(_line + "\r\n")); }
-    void give(bytes_view raw) { feed(_other, _run, raw); }
+    virtual ~bare_peer() = default;
+    virtual void give(bytes_view raw) { feed(_other, _run, raw); }
     void say(bytes_view payload) {
         byte_vector packet(_sealer->sealed_size(payload.size()));
         _sealer->seal(_sent++, {}, payload, packet.data());
