@@ -63,7 +63,8 @@ class stranger : public bare_peer {
         : bare_peer(other, std::move(line)), _end(other), _seen(seen) {}
     void give(bytes_view raw) override {
         do {
-            const bytes_view part = raw.first(cut.next(raw.size()));
+            // Long packets in fewer pieces: each is copied with all that waits in front of it.
+            const bytes_view part = raw.first(std::max(cut.next(raw.size()), raw.size() / 64));
             raw = raw.subspan(part.size());
             _run.insert(_run.end(), part.begin(), part.end());
             byte_vector chunk = fuzz::exact(_run);
