@@ -394,6 +394,7 @@ void link::flush() noexcept {
             _worker.wake(*this);
     }
     if (_ended) {
+        _carry = byte_vector();  // nobody reads it any more, and thousands may end together
         _said_last = true;
         retire();
     }

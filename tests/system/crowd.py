@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Connections that never log in: crowd.py PORT KIND COUNT SEED. Says `ready N` when as many are connected, then drips a byte
+"""Connections that never log in: crowd.py PORT KIND COUNT SEED. Says `ready N` when it has connected N of them, then drips a byte
 into each of those that drip until all have been ended, and says `over N`. A line on standard input ends it at once.
 
 Kinds: silent; head (an HTTP head); upgraded, and then silent; line (SSH's first line, and then silent); kexinit (a KEXINIT);
@@ -78,6 +78,7 @@ def main():
                 now, drips[fd] = LATER[kind]
                 send(fd, now)
 
+    connected = 0
     for n in range(count):
         s = socket.socket()
         s.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
@@ -87,6 +88,7 @@ def main():
         except OSError:
             s.close()
             continue
+        connected += 1
         s.setblocking(False)
         sockets[s.fileno()] = s
         epoll.register(s.fileno(), select.EPOLLIN)
@@ -94,7 +96,7 @@ def main():
             drips[s.fileno()] = drip
         if n % 16 == 0:
             step(0)
-    print(f"ready {count}", flush=True)
+    print(f"ready {connected}", flush=True)
     at = 0
     while sockets:
         begun = time.monotonic()

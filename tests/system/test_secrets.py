@@ -99,13 +99,16 @@ def secrets_after_login(t):
                    "private number": number, "private number, last word first": number[::-1],
                    "half of the private number": number[8:24], "half of it, last word first": number[8:24][::-1]}
         for process in (server, client):
-            t.equal(search(process, secrets, dumped=True), set(), f"{name}: in what a core of {process.name} holds")
+            # A sanitizer keeps stacks and shadows of its own, terabytes of addresses; that is not what ships.
+            if not t.sanitized:
+                t.equal(search(process, secrets, dumped=True), set(), f"{name}: in what a core of {process.name} holds")
             seen = shown(process)
             t.equal({each for each, secret in secrets.items() if secret in seen}, set(), f"{name}: shown of {process.name}")
         # What must be kept is found where no core has it, and by the same search.
-        t.equal(search(client, {"password": password.encode()}, dumped=False), {"password"}, f"{name}: where the client keeps its password")
-        t.equal(search(server, {"number": number}, dumped=False), {"number"}, f"{name}: where the server keeps its key")
-        t.equal(search(server, {"user": b"reader"}, dumped=True), {"user"}, f"{name}: what is no secret, in the server")
+        if not t.sanitized:
+            t.equal(search(client, {"password": password.encode()}, dumped=False), {"password"}, f"{name}: where the client keeps its password")
+            t.equal(search(server, {"number": number}, dumped=False), {"number"}, f"{name}: where the server keeps its key")
+            t.equal(search(server, {"user": b"reader"}, dumped=True), {"user"}, f"{name}: what is no secret, in the server")
         if name == "flags":  # it is kept for this
             server.kill()
             server = t.server(*server_flags, env=server_env, port=server.port, name="burin-server-again")

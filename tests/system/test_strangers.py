@@ -36,9 +36,7 @@ def listener(t, server):
 
 
 def crowd(t, server, kind, count):
-    process = t.start(f"crowd-{kind}", [sys.executable, CROWD, server.port, kind, count, t.seed & 0xFFFFFF])
-    process.count = count
-    return process
+    return t.start(f"crowd-{kind}", [sys.executable, CROWD, server.port, kind, count, t.seed & 0xFFFFFF])
 
 
 def ground(t, nofile, **env):
@@ -94,9 +92,7 @@ def twenty_thousand(t):
     busy, rest, open_before, peak = peak.finish(), at_rest(t, server), server.descriptors(), Peak(server)
     cpu = server.cpu_seconds()
     crowds = [crowd(t, server, kind, count // len(KINDS)) for kind in KINDS]
-    total = sum(each.count for each in crowds)
-    for each in crowds:
-        each.wait_line("ready", 60 * t.patience)
+    total = sum(int(each.wait_line(r"ready (\d+)", 90 * t.patience).group(1)) for each in crowds)
     used = server.cpu_seconds() - cpu
     at_once, idle, peak = listener(t, server), peak.finish() - rest, Peak(server)
     # Beside them: a transfer, and somebody who logs in.
@@ -116,10 +112,14 @@ def twenty_thousand(t):
     after, beside = listener(t, server), peak.finish() - busy
     t.equal(after["before-login"], 0, "strangers that are left")
     t.wait(lambda: server.descriptors() <= open_before + 3, 20, lambda: f"{server.descriptors()} descriptors, {open_before} before")
+    if during < before / 2:  # is it they, or the machine?
+        before = min(before, rate())
     room = after["evicted-before-login"] + after["for-memory"] + after["for-descriptors"]
     t.note(f"{total} strangers, {at_once['before-login']} of them at once, {still} after the transfer: Pss {idle / MIB:+.1f} MiB at rest, "
            f"{beside / MIB:+.1f} beside it; {used:.1f} s of CPU; {before / MIB:.0f} MiB/s before, {during / MIB:.0f} beside them; {after}")
-    t.check(total - 20 <= room + after["too-late"] <= total + 20, f"of {total} strangers {room + after['too-late']} are accounted for: {after}")
+    # Where the listening socket's queue is full, the kernel answers for connections that the server never sees.
+    ended = room + after["too-late"]
+    t.check(0.95 * total <= ended <= total + 20, f"of {total} strangers {ended} are accounted for: {after}")
     t.check(after["too-late"] > 0, f"none ended at the deadline: {after}")
     if bound:
         t.check(room > 0, f"there was no crowd: {after}")
