@@ -20,6 +20,8 @@ namespace {
 constexpr std::size_t early_bytes = 64 * 1024;
 // More than a handshake says in one turn. Thousands of strangers may be answered in the same one.
 constexpr std::size_t early_arena_bytes = 4 * 1024;
+// What goes around one of its packets at most, and a version line in front.
+constexpr std::size_t early_framing_bytes = 512;
 // Answers to HTTP requests and pings that wait to be sent: a peer that lets more of them wait is
 // not read from until it has taken them.
 constexpr std::size_t most_raw_bytes = 16 * 1024;
@@ -311,8 +313,7 @@ void link::resume_login() noexcept {
 }
 
 std::size_t link::held_bytes() const noexcept {
-    return _carry.capacity() + _raw_out.capacity() +
-           (_early_arena != nullptr ? early_arena_bytes : 0) +
+    return _carry.capacity() + _raw_out.capacity() + (_early_arena != nullptr ? _arena_bytes : 0) +
            (_transport != nullptr ? _transport->held_bytes() : 0);
 }
 
@@ -407,9 +408,11 @@ void link::take_arena() noexcept {
         _arena = _worker.take_arena(*this);
         _arena_bytes = seal_bytes;
     } else {
-        _early_arena = std::make_unique<std::byte[]>(early_arena_bytes);
+        // A reply signed with a large RSA key is longer than all else.
+        const std::size_t next = _transport == nullptr ? 0 : _transport->next_control_bytes();
+        _arena_bytes = std::max(early_arena_bytes, next + early_framing_bytes);
+        _early_arena = std::make_unique<std::byte[]>(_arena_bytes);
         _arena = _early_arena.get();
-        _arena_bytes = early_arena_bytes;
     }
 }
 

@@ -325,6 +325,10 @@ std::string transport::algorithms() const {
 const transport_counters& transport::counters() const noexcept {
     return _machine->link.packets.counters;
 }
+std::size_t transport::next_control_bytes() const noexcept {
+    return _machine->link.packets.next_queued_size();
+}
+
 std::size_t transport::held_bytes() const noexcept {
     return _machine->link.packets.held_bytes() + _machine->keys.held_bytes();
 }

@@ -187,6 +187,9 @@ class transport {
     // Memory that grows with what the peer sends and does not read: messages queued, and those of
     // the key exchange.
     std::size_t held_bytes() const noexcept;
+    // Of the message that seal_control() gives next, sealed; 0: there is none. The version line in
+    // front of the first is not counted.
+    std::size_t next_control_bytes() const noexcept;
 
   private:
     class machine;

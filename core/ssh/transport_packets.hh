@@ -36,6 +36,12 @@ class packet_layer {
         return _version_due || !_exchange.empty() || (!_closed && !_ordinary.empty());
     }
     std::size_t seal_queued(bytes_span room) noexcept;
+    // Sealed size of the message that is next; 0: none.
+    std::size_t next_queued_size() const noexcept {
+        if (!_exchange.empty()) return _sealer->sealed_size(_exchange.front().size());
+        if (_closed || _ordinary.empty()) return 0;
+        return _sealer->sealed_size(_ordinary.front().size());
+    }
     // Nothing that was queued stands before the next data packet's place in the order.
     bool ordinary_empty() const noexcept { return _ordinary.empty(); }
     // Between our KEXINIT and our NEWKEYS.

@@ -76,11 +76,21 @@ void compare(const kexinit& client, const kexinit& server) {
         check(why.starts_with("no common host key"), "the list is named");
     if (!why.empty()) return;
     check(got.key_exchange == exchange && got.host_key == key, "the client's first is taken");
-    check(crypto::name_of(got.to_server) ==
+    check(crypto::name_of(got.to_server.kind) ==
                   first_common(client.ciphers_to_server, server.ciphers_to_server) &&
-              crypto::name_of(got.to_client) ==
+              crypto::name_of(got.to_client.kind) ==
                   first_common(client.ciphers_to_client, server.ciphers_to_client),
           "of ciphers too");
+    const auto mac_of = [](crypto::protection how, std::string_view ours, std::string_view theirs) {
+        return crypto::authenticates(how.kind)
+                   ? how.integrity == crypto::mac::none
+                   : crypto::name_of(how.integrity) == first_common(ours, theirs);
+    };
+    check(mac_of(got.to_server, client.macs_to_server, server.macs_to_server) &&
+              mac_of(got.to_client, client.macs_to_client, server.macs_to_client),
+          "and of MACs where the cipher needs one");
+    const std::string towards = ciphers_towards(client, server.ciphers_to_client);
+    check(towards.empty() == server.ciphers_to_client.empty(), "a server offers what it has");
     for (const std::string_view list :
          {client.compressions_to_server, client.compressions_to_client,
           server.compressions_to_server, server.compressions_to_client})
@@ -88,6 +98,13 @@ void compare(const kexinit& client, const kexinit& server) {
     check(got.guess_right == (split(client.key_exchanges)[0] == split(server.key_exchanges)[0] &&
                               split(client.host_keys)[0] == split(server.host_keys)[0]),
           "a guess is right when both first names are");
+}
+
+proposal proposed(role side, bool first_packet_follows) {
+    static const settings config;
+    proposal out = own_proposal(side, config, "ecdsa-sha2-nistp256");
+    out.first_packet_follows = first_packet_follows;
+    return out;
 }
 
 void run(bytes_view input) {
@@ -100,9 +117,7 @@ void run(bytes_view input) {
     build_again(theirs);
     const role side = (what & 1) != 0 ? role::client : role::server;
     const auto turn = (what & 2) != 0 ? exchange_turn::first : exchange_turn::later;
-    const byte_vector mine =
-        own_kexinit(side, turn, "aes128-gcm@openssh.com,aes256-gcm@openssh.com",
-                    "ecdsa-sha2-nistp256", (what & 4) != 0);
+    const byte_vector mine = own_kexinit(side, turn, proposed(side, (what & 4) != 0));
     kexinit ours;
     check(parse(mine, ours), "our own can be parsed");
     check(contains_name(ours.key_exchanges, strict_server) ==
