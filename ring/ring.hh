@@ -9,6 +9,9 @@
 //
 // Errors: results are the kernel's, negative errno. The constructor throws `unavailable` with a
 // sentence for a person.
+// A kernel that takes no operation is asked again for ten seconds; after that, or when it has lost
+// a completion, the process ends with a word to stderr: nobody can tell any longer what is in
+// flight.
 #pragma once
 
 #include <liburing.h>
@@ -105,7 +108,7 @@ class ring {
     void cancel(op&, int fd) noexcept;
     void cancel(op&, const op& what) noexcept;
     void close(op&, int fd) noexcept;
-    // Closes and forgets: no completion is delivered.
+    // Closes and forgets: no completion is delivered, and the descriptor goes whatever happens.
     void close_quietly(int fd) noexcept;
     void poll(op&, int fd, std::uint32_t events) noexcept;  // one-shot; result = events
     // TUN frames into buffers of `group`: multishot where the kernel has it, else one-shot (look at
