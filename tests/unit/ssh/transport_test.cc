@@ -148,6 +148,23 @@ struct bare_session : transport_pair {
     std::unique_ptr<bare_peer> peer;
 };
 
+TEST_CASE("what is sealed next is told beforehand") {
+    transport_pair pair;
+    pair.open_session();
+    transport& t = *pair.client.end;
+    CHECK(t.next_control_bytes() == 0);
+    for (const std::size_t size : {1, 100, 6000}) {
+        CAPTURE(size);
+        REQUIRE(t.send(byte_vector(size, std::byte{100})));
+        const std::size_t next = t.next_control_bytes();
+        CHECK(next > size);
+        byte_vector room(next);
+        CHECK(t.seal_control(bytes_span(room).first(next - 1)) == 0);
+        CHECK(t.seal_control(room) == next);
+        CHECK(t.next_control_bytes() == 0);
+    }
+}
+
 TEST_CASE("messages nobody knows: UNIMPLEMENTED to native peers, silence to chisel ones") {
     const auto speaks = GENERATE(dialect::chisel, dialect::native);
     bare_session session(speaks);
