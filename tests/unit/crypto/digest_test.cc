@@ -86,6 +86,12 @@ TEST_CASE("secrets compare, move and leave nothing behind", "[secret]") {
     CHECK_FALSE(constant_time_equal(as_bytes("Aecret"), as_bytes("secret")));
     CHECK_FALSE(constant_time_equal(as_bytes("secret"), as_bytes("secre")));
     CHECK(constant_time_equal({}, {}));
+    const byte_vector zeros(16);
+    for (std::size_t bit = 0; bit < 8 * zeros.size(); ++bit) {
+        byte_vector other = zeros;
+        other[bit / 8] = static_cast<std::byte>(1u << bit % 8);
+        CHECK_FALSE(constant_time_equal(zeros, other));
+    }
 
     secret_string a("user:pass");
     CHECK(a.equals("user:pass"));

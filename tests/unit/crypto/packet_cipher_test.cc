@@ -279,6 +279,7 @@ TEST_CASE("packet_length has bounds, checked before the packet is there", "[pack
         CHECK(try_length(5, 262144).state == status::broken);
         CHECK(try_length(16 + off, 262144).state == status::need_more);
         CHECK(try_length(17 + off, 262144).state == status::broken);
+        CHECK(try_length(20 + off, 262144).state == status::broken);  // no whole blocks
         CHECK(try_length(262144 - off, 262144).state == status::need_more);
         CHECK(try_length(262145, 262144).state == status::broken);
         CHECK(try_length(262160 + off, 262144).state == status::broken);

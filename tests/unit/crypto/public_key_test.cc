@@ -125,6 +125,12 @@ TEST_CASE("malformed keys and signatures are just wrong", "[public_key]") {
             kind == host_key_kind::ed25519 ? host_key_kind::ecdsa_p256 : host_key_kind::ed25519);
         CHECK_FALSE(verify(blob, other.sign(data), data));
         CHECK_FALSE(verify(other.blob(), signature, data));
+        // The right octets under the other kind's name.
+        wire::reader in(signature);
+        in.string();
+        byte_vector renamed;
+        wire::writer(renamed).string(other.algorithm()).string(in.string());
+        CHECK_FALSE(verify(blob, renamed, data));
     }
     host_key key = host_key::generate();
     auto with_numbers = [&](bytes_view r, bytes_view s) {

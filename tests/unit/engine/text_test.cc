@@ -43,7 +43,7 @@ TEST_CASE("durations are read in Go's syntax") {
     }
     for (std::string_view bad :
          {"", "5", "s", "-", "+", ".s", "1x", "1 s", "1s ", "1sm", "1..5s", "9223372036854775808ns",
-          "99999999999999999999h", "1e3s", "--1s"}) {
+          "99999999999999999999h", "2562047h2562047h", "1e3s", "--1s"}) {
         CAPTURE(bad);
         CHECK_FALSE(parse_duration(bad));
     }

@@ -272,11 +272,14 @@ TEST_CASE("a wrong upgrade gets 400 or 405") {
     std::string method = answer("405 Method Not Allowed", "Method Not Allowed\n");
     for (auto [from, to] : std::initializer_list<std::pair<std::string_view, std::string_view>>{
              {"Connection: Upgrade", "Connection: keep-alive"},
+             {"Connection: Upgrade", "Connection: Upgraded"},
              {"Connection: Upgrade\r\n", ""},
              {"Version: 13", "Version: 12"},
              {"Sec-WebSocket-Version: 13\r\n", ""},
              {"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"},
              {"dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="},
+             {"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j"},      // 15 octets
+             {"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZTE="},  // 17
              {"dGhlIHNhbXBsZSBub25jZQ==", "*"},
              {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""}}) {
         CAPTURE(from, to);

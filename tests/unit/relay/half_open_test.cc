@@ -116,6 +116,15 @@ TEST_CASE("a scanning host crowds out itself, however young its flows are") {
     CHECK(c.counts() == std::map<std::uint32_t, std::uint32_t>{{1, 4}, {2, 4}, {3, 4}});
 }
 
+TEST_CASE("who is crowded out loses the oldest flow") {
+    crowd c({.most = 8, .least_age = 100 * ms});
+    for (int i = 0; i < 4; ++i, c.now += ms) c.syn(1);
+    for (int i = 0; i < 4; ++i, c.now += ms) c.syn(2);
+    CHECK(c.syn(3) == outcome::crowded);
+    CHECK(c.last_loser == 1);
+    CHECK(c.last_age == 8 * ms);
+}
+
 TEST_CASE("where every SYN names another host, the oldest gives way") {
     crowd c({.most = 4, .least_age = 100 * ms});
     for (std::uint32_t host = 1; host <= 4; ++host) {

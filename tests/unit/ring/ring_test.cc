@@ -188,6 +188,7 @@ TEST_CASE("datagrams come one by one behind what is told of them, until buffers 
     until(r, received, 4);
     CHECK(received.seen[3].result == front + 5);
     CHECK(received.seen[3].more());
+    CHECK(received.in_flight);
     group.take(received.seen[3]);
     // An empty one is one, and the kernel ends the receive with it.
     REQUIRE(::write(fds[0], "", 0) == 0);
@@ -208,15 +209,19 @@ TEST_CASE("datagrams come one by one behind what is told of them, until buffers 
 TEST_CASE("cancelling a descriptor ends what is pending on it", "[ring]") {
     ring r;
     pair_of_sockets s;
-    recorder received, cancelled;
-    char into[8];
-    r.receive(received, s.b, std::as_writable_bytes(std::span(into)));
+    recorder first, second, cancelled;
+    char into[2][8];
+    r.receive(first, s.b, std::as_writable_bytes(std::span(into[0])));
+    r.receive(second, s.b, std::as_writable_bytes(std::span(into[1])));
     r.enter(0);
-    REQUIRE(received.in_flight);
+    REQUIRE(first.in_flight);
+    REQUIRE(second.in_flight);
     r.cancel(cancelled, s.b);
-    until(r, received);
-    REQUIRE(received.seen[0].result == -ECANCELED);
-    REQUIRE_FALSE(received.in_flight);
+    for (recorder* received : {&first, &second}) {
+        until(r, *received);
+        REQUIRE(received->seen[0].result == -ECANCELED);
+        REQUIRE_FALSE(received->in_flight);
+    }
 }
 
 TEST_CASE("more operations than the queue holds are all done", "[ring]") {

@@ -100,6 +100,16 @@ TEST_CASE("a limit reached begins a key exchange by itself") {
     CHECK(pair.client.end->counters().key_exchanges > 3);
 }
 
+TEST_CASE("a server that shows another key in rekeying is another server") {
+    transport_pair pair;
+    pair.open_session();
+    pair.host_key = crypto::host_key::from_seed("another");
+    pair.server.end->start_rekey();
+    pair.pump();
+    CHECK(pair.client.events.failure == "the server shows another key in rekeying");
+    CHECK(pair.client.end->failed());
+}
+
 TEST_CASE("between KEXINIT and NEWKEYS data and messages wait, and then go in order") {
     transport_pair pair;
     pair.open_session();

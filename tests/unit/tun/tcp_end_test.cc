@@ -156,8 +156,12 @@ TEST_CASE("a SYN and false ACKs in an open flow are challenged, and challenges a
     s.from_host({.ack = 5000, .data = "injected"});
     REQUIRE(s.delivered.empty());
     REQUIRE(s.turn().size() == 1);
+    s.now += 50 * millisecond;
+    s.from_host({.ack = 0u - (1u << 29), .data = "injected"});  // older than any window
+    REQUIRE(s.delivered.empty());
+    REQUIRE(s.turn().size() == 1);
     REQUIRE(s.closings == 0);
-    REQUIRE(s.context.statistics().bad_acks == 2);
+    REQUIRE(s.context.statistics().bad_acks == 3);
 }
 
 TEST_CASE("abort is a RST at the next number and drops what was queued") {
