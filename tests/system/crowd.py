@@ -40,7 +40,7 @@ def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count + 50:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + 50, hard), hard))
-    first, drip = KINDS[kind]
+    first, filler = KINDS[kind]
     epoll = select.epoll()
     epoll.register(0, select.EPOLLIN)
     sockets, drips = {}, {}
@@ -75,7 +75,8 @@ def main():
             if not data:
                 over(fd)
             elif kind in LATER and fd not in drips:
-                now, drips[fd] = LATER[kind]
+                now, drip = LATER[kind]
+                drips[fd] = [drip, 0]
                 send(fd, now)
 
     connected = 0
@@ -92,19 +93,21 @@ def main():
         s.setblocking(False)
         sockets[s.fileno()] = s
         epoll.register(s.fileno(), select.EPOLLIN)
-        if first and send(s.fileno(), first) and drip:
-            drips[s.fileno()] = drip
+        if first and send(s.fileno(), first) and filler:
+            drips[s.fileno()] = [filler, 0]
         if n % 16 == 0:
             step(0)
     print(f"ready {connected}", flush=True)
-    at = 0
     while sockets:
         begun = time.monotonic()
         for fd in list(drips):
-            data = drips.get(fd)
-            if data and fd in sockets and send(fd, data[at % len(data):][:1]):
+            what = drips.get(fd)
+            if what is None or fd not in sockets:
+                continue
+            data, at = what
+            if send(fd, data[at % len(data):][:1]):
+                what[1] += 1
                 step(0.00001)
-        at += 1
         while sockets and (left := begun + ROUND - time.monotonic()) > 0:
             step(min(left, 0.5))
     print(f"over {count}", flush=True)

@@ -188,6 +188,7 @@ def failed_logins(t):
     go = t.go_client(server.port, flags=("--auth", "user:right"), connected=False)
     wrong = native.start(t, server.port, password="wrong", name="ssh-wrong")
     ssh = native.start(t, server.port, "-L", f"127.0.0.1:{forwarded}:127.0.0.1:{sink.port}", password="right")
+    t.listening(ours, "127.0.0.1", port)
     t.load(port, "both", "--bytes", MIB, "--connections", 20, ok=20)
     ours.wait_line("Connected", 20 * t.patience)
     go.wait_line("Connected", 20 * t.patience)
