@@ -79,6 +79,10 @@ void tun_flow::on_confirmed() noexcept {
     _own_deadline = ring::timer_wheel::never;
     rearm();
     _charged = _queue.budget().grow(first_share);
+    if (_charged < first_share) {
+        _queue.reclaim_shares();
+        _charged += _queue.budget().grow(first_share - _charged);
+    }
     _share = std::max(_charged, least_share);
     _queue.uplink().on_flow_open(*this);
     _tcp.accept(receivable(), _queue.time());
@@ -234,9 +238,24 @@ void tun_flow::maybe_grow() noexcept {
     const ring::microseconds_t took = _queue.time() - _epoch_start;
     _epoch_bytes = 0;
     if (took > std::max<ring::microseconds_t>(2 * rtt_us, least_epoch)) return;
-    const std::uint32_t more = _queue.budget().grow(std::min(_share, most - _share));
+    const std::uint32_t wanted = std::min(_share, most - _share);
+    const std::uint32_t more = _queue.budget().grow(wanted);
     _share += more;
     _charged += more;
+    if (more < wanted) _queue.reclaim_shares();  // for the next time
+}
+
+void tun_flow::give_back_unused() noexcept {
+    if (_channel == nullptr || _share <= first_share) return;
+    // What the host was shown is promised, what is queued is there.
+    const std::uint64_t used =
+        _channel->queue.bytes() + std::max(_tcp.receive_credit(), _tcp.advertised());
+    const std::uint64_t kept = std::max<std::uint64_t>(first_share, used);
+    if (_share <= kept) return;
+    const std::uint32_t back = std::min(_share - static_cast<std::uint32_t>(kept), _charged);
+    _share -= back;
+    _charged -= back;
+    _queue.budget().shrink(back);
 }
 
 bool tun_flow::work() noexcept {

@@ -102,6 +102,8 @@ class tun_flow final : public ssh::channel_end {
     void rearm() noexcept;
     std::uint32_t receivable() noexcept;
     void maybe_grow() noexcept;
+    // Of its share, what neither bytes nor a promise to the host fill.
+    void give_back_unused() noexcept;
     // Both streams are through: the channel need not wait for TIME_WAIT.
     void close_channel_if_done() noexcept;
     void give_up_channel() noexcept;

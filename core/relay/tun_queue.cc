@@ -420,6 +420,13 @@ std::uint32_t tun_queue::fair_share() const noexcept {
         std::clamp<std::uint64_t>(_settings.most_under_way / movers, least_fair_share, ~0u));
 }
 
+void tun_queue::reclaim_shares() noexcept {
+    if (time() < _reclaim_due) return;
+    _reclaim_due = time() + 2 * epoch_time;
+    for (tun_flow* f : _flows)
+        if (f != nullptr && _epoch - f->_counted > 1) f->give_back_unused();
+}
+
 void tun_queue::flush() noexcept {
     if (_context.now >= _epoch_end) {
         _epoch_end = _context.now + epoch_time;

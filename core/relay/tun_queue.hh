@@ -196,6 +196,10 @@ class tun_queue final : private tun::tcp_events {
     tun_icmp& icmp() noexcept { return _icmp; }
     // What each of the flows that move may show as its window.
     std::uint32_t fair_share() const noexcept;
+    // The budget is short: flows that stand still give back of their shares what they do not use,
+    // ten times a second at most. One that earned a share and met a destination that stopped
+    // reading would keep it from those that move.
+    void reclaim_shares() noexcept;
     // This flow moves.
     void count_mover(std::uint32_t& epoch) noexcept {
         if (epoch == _epoch) return;
@@ -285,6 +289,7 @@ class tun_queue final : private tun::tcp_events {
     std::uint32_t _epoch = 1;  // a stretch of time in which flows that move are counted
     std::uint32_t _movers = 0, _movers_before = 0;
     ring::microseconds_t _epoch_end = 0;
+    ring::microseconds_t _reclaim_due = 0;
     ring::member_op<&tun_queue::on_read> _read{this};
     ring::member_op<&tun_queue::on_cancelled> _cancel{this};
     ring::member_timer<&tun_queue::on_pause_over> _pause{this};  // before the next read
