@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 import socket
 import time
 
@@ -191,6 +192,23 @@ def crowd(t):
     t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "u:p"), connected=False).wait_line("Connected", 45 * t.patience)
     t.load(port, "both", "--bytes", MIB, ok=1)
     t.note(f"{count} half-open connections: {grown:+.0f} MiB, {evicted} evicted")
+
+
+@test("L.a_crowd_comes_first")
+def first_crowd(t):
+    """Nobody was ever served when a crowd takes the last descriptor, in one turn of the server (it stands still meanwhile): what it
+    needs once, such as the seed of its random octets, must not want a descriptor then."""
+    server, sink, port = t.server("--auth", "u:p", nofile=(BEFORE_LOGIN,) * 2), t.destination(), t.port()
+    server.signal(signal.SIGSTOP)
+    for _ in range(BEFORE_LOGIN + 200):
+        s = socket.socket()
+        t.sockets.append(s)
+        s.setblocking(False)
+        swallow(lambda: s.connect(("127.0.0.1", server.port)))
+    server.signal(signal.SIGCONT)
+    t.wait(lambda: report.total(report.report(server, 30 * t.patience), r"for-descriptors=(\d+)") > 0, 20, "connections make room for others")
+    t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "u:p"), connected=False).wait_line("Connected", 45 * t.patience)
+    t.load(port, "both", "--bytes", MIB, ok=1)
 
 
 def over(s):
