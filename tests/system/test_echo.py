@@ -59,7 +59,7 @@ def silent(t, s, version, number, to, while_):
                 break
 
 
-@test("U6.echo_tells_the_truth", seconds=150)
+@test("U6.echo_tells_the_truth", seconds=150, slots=0)
 def truth(t):
     w = EchoWorld(t)
     number = 0
