@@ -146,7 +146,7 @@ struct channel_link {
 
 struct channel {
     channel_end* end = nullptr;
-    channel_link ready;              // in the connection's list of channels with something to seal
+    channel_link ready;              // in one of its lists of channels with something to seal
     channel_link adjust;             // in its list of channels that owe the peer credit
     channel_link waiting;            // in its list of ends to be told on_sendable
     std::uint32_t local = 0;         // our id
@@ -162,6 +162,7 @@ struct channel {
     channel_state state = channel_state::opening;
     bool eof_wanted = false, eof_sent = false, eof_received = false;
     bool close_wanted = false;
+    bool quick = false;  // among those that send little, while it has something to seal
     std::uint32_t stalls = 0;           // times the peer's credit was used up
     std::uint32_t queued_since_ms = 0;  // when the queue began to wait or was last sealed from
     piece_list queue;                   // payload not yet sealed

@@ -6,20 +6,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <functional>
 #include <utility>
 
 namespace burin::ssh {
 
 namespace {
-// A channel's turn in the round robin: two full packets.
-inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
 // With more opens than these waiting for their answers, a new channel begins with the least window:
 // a flood of opens that nobody answers leaves the rest of the budget to those that move.
 inline constexpr std::uint32_t calm_unanswered = 256;
-// Pieces up to this size share packets: datagrams and the like.
-inline constexpr std::uint32_t most_shared_bytes = 4096;
 }  // namespace
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
@@ -65,8 +60,8 @@ void connection::settle(const channel& c) noexcept {
 
 void connection::free(channel& c) noexcept {
     settle(c);
-    if (_ready.first() == &c) _turn_left = 0;
-    _ready.remove(c);
+    if (_ready.first() == &c && !_quick_turn) _turn_left = 0;
+    leave_turn(c);
     _adjust.remove(c);
     _waiting.remove(c);
     _queued_bytes -= c.queue.bytes();
@@ -434,12 +429,6 @@ bool connection::send_close(channel& c) noexcept {
     return queue();
 }
 
-void connection::mark_ready(channel& c) noexcept {
-    if (_ready.holds(c) || c.send_credit == 0) return;
-    _ready.push(c);
-    _events.on_pending();
-}
-
 void connection::want_more(channel& c) noexcept {
     if (_waiting.holds(c) || c.end == nullptr || c.eof_wanted) return;
     _waiting.push(c);
@@ -452,77 +441,6 @@ void connection::tell_sendable() noexcept {
         _waiting.remove(*c);
         if (c->end != nullptr && c->state == channel_state::open) c->end->on_sendable();
     }
-}
-
-// ---- flush ----
-
-bool connection::pending() const noexcept {
-    return ((!_adjust.empty() || !_ready.empty()) && _transport.data_allowed()) ||
-           (!_waiting.empty() && _queued_bytes < queued_limit_bytes);
-}
-
-// Small pieces share a packet, as far as whole ones fit: sealing and opening a packet costs as much
-// as copying a kilobyte or two.
-std::uint32_t connection::next_packet(const channel& c, std::uint32_t most) noexcept {
-    const piece* p = c.queue.first();
-    std::uint32_t size = std::min(p->size, most);
-    if (size > most_shared_bytes) return size;
-    while ((p = p->next) != nullptr && p->size <= most_shared_bytes && p->size <= most - size)
-        size += p->size;
-    return size;
-}
-
-bytes_view connection::side_by_side(const channel& c, std::uint32_t size) noexcept {
-    const piece* p = c.queue.first();
-    if (size <= p->size) return {p->data, size};
-    _shared.resize(max_payload_bytes);
-    std::uint32_t at = 0;
-    for (; at < size; p = p->next) {
-        std::memcpy(_shared.data() + at, p->data, p->size);
-        at += p->size;
-    }
-    return {_shared.data(), size};
-}
-
-void connection::flush_data(packet_sink& sink) noexcept {
-    if (!_transport.data_allowed()) return;
-    while (!_ready.empty()) {
-        channel* c = _ready.first();
-        if (_turn_left == 0) _turn_left = quantum_bytes;
-        while (_turn_left > 0 && !c->queue.empty() && c->send_credit > 0) {
-            const std::uint32_t most = std::min(c->max_packet, c->send_credit);
-            const std::uint32_t size = next_packet(*c, most);
-            std::size_t sealed = _transport.sealed_size(data_header_bytes + size);
-            std::byte* out = sink.room(sealed);
-            if (out == nullptr) return;  // it goes on with its turn in the next flush
-            data_header head = make_data_header(c->remote, size);
-            _transport.seal(head, side_by_side(*c, size), out);
-            sink.commit(sealed);
-            c->send_credit -= size;
-            c->bytes_sent += size;
-            _queued_bytes -= size;
-            c->queue.take_all_of(size, _pieces);
-            _turn_left -= std::min(_turn_left, size);
-            if (!_transport.data_allowed()) break;
-        }
-        _turn_left = 0;
-        _ready.remove(*c);
-        if (c->send_credit == 0) ++c->stalls;
-        if (!c->queue.empty()) {
-            c->queued_since_ms = now_ms();
-            mark_ready(*c);
-        } else {
-            if (c->send_credit > 0) want_more(*c);
-            if (!finish_if_due(*c)) return;
-        }
-        if (!_transport.data_allowed()) return;
-    }
-}
-
-void connection::own_queued() noexcept {
-    // No channel queues more than its credit in receive buffers, so whatever has such a queue
-    // stands in the ready list.
-    for (channel* c = _ready.first(); c != nullptr; c = _ready.after(*c)) c->queue.own(_pieces);
 }
 
 // ---- requests ----

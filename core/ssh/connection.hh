@@ -150,6 +150,12 @@ class connection {
     channel* find(std::uint32_t id) noexcept;
     void violation(std::string_view rule) noexcept;
     void mark_ready(channel&) noexcept;
+    void take_turn(channel&, bool quick) noexcept;
+    void leave_turn(channel&) noexcept;
+    bool turn_over(channel&) noexcept;
+    bool flush_quick(packet_sink&) noexcept;
+    bool flush_bulk(packet_sink&) noexcept;
+    bool seal_packet(channel&, std::uint32_t most, packet_sink&) noexcept;
     // False: as queue().
     bool finish_if_due(channel&) noexcept;
     // Of the channel's queue: bytes of the next packet, at most `most`; and those bytes in a row,
@@ -186,9 +192,11 @@ class connection {
     std::vector<channel*> _table;          // by local id
     std::vector<std::uint32_t> _free_ids;  // a heap: the lowest first
     channel_list<&channel::ready> _ready;
+    channel_list<&channel::ready> _quick;  // had no more than a small packet when they came
     channel_list<&channel::adjust> _adjust;
     channel_list<&channel::waiting> _waiting;
-    std::uint32_t _turn_left = 0;  // bytes the first ready channel may still seal; 0: a new turn
+    bool _quick_turn = false;      // whose turn it is: the quick ones' or the first ready one's
+    std::uint32_t _turn_left = 0;  // bytes that may still be sealed in it; 0: a new turn
     std::uint32_t _count = 0;
     std::uint32_t _unanswered = 0;  // of the opens that we sent
     std::uint32_t _asked = 0;       // of those that the peer sent
