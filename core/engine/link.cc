@@ -1,6 +1,9 @@
 #include "core/engine/link.hh"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +29,9 @@ constexpr std::size_t early_framing_bytes = 512;
 // not read from until it has taken them.
 constexpr std::size_t most_raw_bytes = 16 * 1024;
 // WebSocket messages stay well below the 512 KiB that Go accepts (docs/wire.md section 3.1).
-constexpr std::size_t seal_bytes = 480 * 1024;
+static_assert(send_pace::most_seal_bytes < 512 * 1024);
+// How often the kernel is told how much may wait unsent, but for what someone waits for.
+constexpr ring::microseconds_t unsent_interval = 250 * ring::millisecond;
 // A kernel that is short of something for a receive or send has done nothing of it: all flows of
 // the session wait for so long instead of ending. For how long in all, the ping decides.
 constexpr ring::microseconds_t shortage_pause = 10 * ring::millisecond;
@@ -43,6 +48,7 @@ link::link(worker& w, int descriptor, ssh::role role, const link_options& option
       _exchange_watch(_exchange, options.exchange_timeout) {
     ++_worker.load;
     _worker.add(*this);
+    if (const char* v = getenv("X_RCVBUF")) { int n = atoi(v); setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &n, sizeof n); }
     arm_receive();
 }
 
@@ -374,7 +380,9 @@ void link::flush() noexcept {
             starved = _arena == nullptr;  // woken when one comes back
             if (!starved) {
                 seal();
+                _pace.begin(_worker.now());
                 arm_send();
+                if (_ready) fit_unsent();
             }
         }
     }
@@ -401,12 +409,27 @@ void link::flush() noexcept {
     }
 }
 
+// The kernel's unsent queue is in front of everything that comes later. Told seldom: it is a system
+// call beside the ring's.
+void link::fit_unsent() noexcept {
+    const ring::microseconds_t now = _worker.now();
+    _pace.look(_connection->counters().quick_packets, now);
+    const std::uint32_t wanted = _pace.unsent_bytes(now);
+    if (wanted == _unsent) return;
+    const bool hurried = _pace.quick(now) && wanted < _unsent;
+    if (!hurried && now - _unsent_set < unsent_interval) return;
+    _unsent_set = now;
+    _unsent = wanted;
+    const int value = static_cast<int>(wanted);
+    setsockopt(_descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof value);
+}
+
 void link::take_arena() noexcept {
     if (_arena != nullptr) return;
     // A client chose whom it talks to, and its config may be long.
     if (logged_in() || _role == ssh::role::client) {
         _arena = _worker.take_arena(*this);
-        _arena_bytes = seal_bytes;
+        _arena_bytes = _pace.seal_bytes(_worker.now());
     } else {
         // A reply signed with a large RSA key is longer than all else.
         const std::size_t next = _transport == nullptr ? 0 : _transport->next_control_bytes();
@@ -439,6 +462,7 @@ void link::on_sent(ring::completion c) noexcept {
         ++_counters.sends;
         _counters.sent_bytes += static_cast<std::uint64_t>(c.result);
         _sent += static_cast<std::size_t>(c.result);
+        _pace.sent(static_cast<std::size_t>(c.result), _worker.now());
     } else if (ring::shortage(c) && !_ended) {
         return _worker.timers().arm(_pause, _worker.now() + shortage_pause);
     } else if (c.result != -EINTR && c.result != -EAGAIN) {

@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "core/engine/exchange_watch.hh"
+#include "core/engine/send_pace.hh"
 #include "core/engine/worker.hh"
 #include "core/http/websocket.hh"
 #include "core/relay/socket_relay.hh"
@@ -156,6 +157,7 @@ class link : public turn_member,
     void give_arena_back() noexcept;
     void process(std::byte* raw, std::byte* raw_end) noexcept;
     void keep_rest(std::byte* raw, std::byte* raw_end) noexcept;
+    void fit_unsent() noexcept;
     void arm_send() noexcept;
     void on_sent(ring::completion) noexcept;
     void on_cancelled(ring::completion) noexcept;
@@ -202,6 +204,9 @@ class link : public turn_member,
     std::size_t _sealed = 0;   // bytes in the arena
     std::size_t _sent = 0;     // of them, gone
     std::size_t _message = 0;  // where the open WebSocket message's payload begins; 0: none
+    send_pace _pace;
+    std::uint32_t _unsent = 0;  // what the kernel was told may wait unsent; 0: nothing
+    ring::microseconds_t _unsent_set = 0;
     bool _superframes = false;
     bool _close_after_send = false;
     byte_vector _raw_out;  // HTTP, WebSocket control frames

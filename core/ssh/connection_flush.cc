@@ -97,8 +97,10 @@ bool connection::flush_quick(packet_sink& sink) noexcept {
             take_turn(*c, false);
             continue;
         }
-        // One that was aborted has nothing any more.
-        if (!c->queue.empty() && !seal_packet(*c, most_shared_bytes, sink)) return false;
+        if (!c->queue.empty()) {  // one that was aborted has nothing any more
+            if (!seal_packet(*c, most_shared_bytes, sink)) return false;
+            ++_counters.quick_packets;
+        }
         if (!turn_over(*c)) return false;
         if (!_transport.data_allowed()) break;
     }

@@ -19,6 +19,7 @@ struct source {
     void fill() {
         if (end.at == nullptr) return;
         while (std::uint32_t room = at.layer->sendable(*end.at)) {
+            if (end.at->queue.bytes() >= most_queued) return;
             const auto size = static_cast<std::uint32_t>(
                 std::min<std::uint64_t>(std::min(room, piece), total - sent));
             if (size == 0) return;
@@ -32,6 +33,7 @@ struct source {
     std::uint32_t piece;
     std::uint64_t sent = 0;
     std::uint64_t total = std::uint64_t{1} << 40;
+    std::uint64_t most_queued = total;
 };
 
 TEST_CASE("sixteen channels with as much to send get equal shares", "[connection]") {
@@ -72,6 +74,70 @@ TEST_CASE("sixteen channels with as much to send get equal shares", "[connection
     CHECK(*least * 2 > *most);
     pair.check_peace();
     for (auto& s : sources) s->end.when_sendable = nullptr;
+}
+
+TEST_CASE("what has little to send goes before what has much", "[connection]") {
+    station_pair pair;
+    pair.begin({.max_channels = 100}, 256u << 20, 100);
+    std::vector<std::unique_ptr<source>> sources;
+    for (std::uint32_t i = 0; i < 4; ++i)
+        sources.push_back(std::make_unique<source>(pair.entry, pair.entry.open(), i, 70'000));
+    for (auto& s : sources) s->most_queued = 512 * 1024;
+    flow_record& quick = pair.entry.open();
+    pair.settle();
+    unsigned bulk_packets = 0;
+    std::vector<unsigned> in_front;  // of each quick one, packets of bulk of the same send
+    for (std::size_t i = 0; i < 4; ++i) pair.exit.flows[i].when_data = [&] { ++bulk_packets; };
+    pair.exit.flows[4].when_data = [&] { in_front.push_back(bulk_packets); };
+    for (int turn = 0; turn < 50; ++turn) {
+        for (auto& s : sources) s->fill();
+        pair.entry.send(quick, as_bytes("key"));
+        bulk_packets = 0;
+        // Sends that end in the midst of a channel's turn as well: that one is served first.
+        pair.entry.flush(turn % 2 == 0 ? 480 * 1024 : 100'000);
+        pair.exit.flush();
+        transport_pair::carry(pair.client, pair.server, whole());
+        transport_pair::carry(pair.server, pair.client, whole());
+        CHECK(bulk_packets >= 2);
+    }
+    CAPTURE(in_front);
+    CHECK(in_front.size() == 50);
+    CHECK(std::ranges::max(in_front) <= 4);  // the rest of one turn, in pieces of 70 000
+    CHECK(pair.entry.layer->counters().quick_packets == 50);
+    pair.check_peace();
+    for (auto& s : sources) s->end.when_sendable = nullptr;
+}
+
+TEST_CASE("thousands that have little leave half of it to those who have much", "[connection]") {
+    station_pair pair;
+    pair.begin({.max_channels = 4000}, 512u << 20, 4000);
+    pair.exit.keeps = false;
+    source bulk(pair.entry, pair.entry.open(), 0, 70'000);
+    bulk.most_queued = 512 * 1024;
+    std::vector<flow_record*> many;
+    for (int i = 0; i < 2000; ++i) many.push_back(&pair.entry.open());
+    pair.settle();
+    std::uint64_t small_bytes = 0;
+    const std::uint64_t before = bulk.sent;
+    for (int turn = 0; turn < 100; ++turn) {
+        bulk.fill();
+        for (flow_record* f : many) {
+            if (!f->at->queue.empty() || pair.entry.layer->sendable(*f->at) < 1000) continue;
+            pair.entry.send(*f, pattern_bytes().at(1, 0, 1000));
+            small_bytes += 1000;
+        }
+        pair.entry.flush(128 * 1024);
+        pair.exit.flush();
+        transport_pair::carry(pair.client, pair.server, whole());
+        transport_pair::carry(pair.server, pair.client, whole());
+    }
+    const double share = static_cast<double>(bulk.sent - before) /
+                         static_cast<double>(bulk.sent - before + small_bytes);
+    CAPTURE(share);
+    CHECK(share > 0.35);
+    CHECK(share < 0.65);
+    pair.check_peace();
+    bulk.end.when_sendable = nullptr;
 }
 
 TEST_CASE("small pieces share packets, as far as whole ones fit", "[connection]") {

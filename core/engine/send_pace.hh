@@ -1,0 +1,94 @@
+// How much a session may hand to its socket at a time, so that what comes next does not wait long
+// behind it. What is sealed, and what the kernel holds unsent, leaves in its order and no other: a
+// keystroke waits for all of it. Where only bulk is on its way, large sends are what makes it
+// cheap.
+//
+// A machine without I/O: link tells it what left and how many quick packets there were, and asks.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "ring/clock.hh"
+
+namespace burin::engine {
+
+class send_pace {
+  public:
+    // Bytes of one send, and of the kernel's unsent queue (TCP_NOTSENT_LOWAT).
+    static constexpr std::size_t most_seal_bytes = 480 * 1024, quick_seal_bytes = 128 * 1024,
+                                 least_seal_bytes = 40 * 1024;
+    static constexpr std::uint32_t most_unsent_bytes = 2u << 20, quick_unsent_bytes = 128 * 1024,
+                                   least_unsent_bytes = 64 * 1024;
+    // What a send may hold, and what may wait unsent, as time at the rate at which the path takes
+    // bytes.
+    static constexpr ring::microseconds_t seal_time = 2 * ring::millisecond,
+                                          unsent_time = 5 * ring::millisecond;
+    // So many quick packets within so short a time are somebody who waits for answers; so long
+    // after the last of them the pace is bulk's again.
+    static constexpr std::uint64_t quick_packets = 3;
+    static constexpr ring::microseconds_t quick_time = 100 * ring::millisecond,
+                                          quick_rest = ring::second;
+
+    // A send begins.
+    void begin(ring::microseconds_t now) noexcept {
+        // After a pause nothing was measured: it was not the path that took so long.
+        if (now - _last > pause) _since = now, _bytes = 0;
+        _last = now;
+    }
+
+    // `bytes` of it have left.
+    void sent(std::size_t bytes, ring::microseconds_t now) noexcept {
+        _bytes += bytes;
+        _last = now;
+        const ring::microseconds_t took = now - _since;
+        if (took < measure_time) return;
+        const std::uint64_t rate = _bytes * ring::second / took;
+        _rate = _rate == 0 ? rate : (3 * _rate + rate) / 4;
+        _since = now;
+        _bytes = 0;
+    }
+
+    // `total`: quick packets since the session began.
+    void look(std::uint64_t total, ring::microseconds_t now) noexcept {
+        if (total == _seen) return;
+        if (now - _quick_since > quick_time) _quick_since = now, _quick_seen = _seen;
+        _seen = total;
+        if (total - _quick_seen >= quick_packets) _quick_until = now + quick_rest;
+    }
+
+    bool quick(ring::microseconds_t now) const noexcept { return now < _quick_until; }
+    // Bytes a second; 0: not known yet.
+    std::uint64_t rate() const noexcept { return _rate; }
+
+    std::size_t seal_bytes(ring::microseconds_t now) const noexcept {
+        const std::size_t most = quick(now) || _rate == 0 ? quick_seal_bytes : most_seal_bytes;
+        return std::clamp<std::size_t>(in(seal_time), std::min(least_seal_bytes, most), most);
+    }
+
+    // A power of two, so that it seldom changes.
+    std::uint32_t unsent_bytes(ring::microseconds_t now) const noexcept {
+        const std::uint32_t most = quick(now) ? quick_unsent_bytes : most_unsent_bytes;
+        const std::uint64_t bytes =
+            std::clamp<std::uint64_t>(in(unsent_time), least_unsent_bytes, most);
+        return static_cast<std::uint32_t>(std::bit_floor(bytes));
+    }
+
+  private:
+    static constexpr ring::microseconds_t measure_time = 5 * ring::millisecond,
+                                          pause = ring::millisecond;
+
+    std::uint64_t in(ring::microseconds_t time) const noexcept {
+        return _rate == 0 ? ~std::uint64_t{0}
+                          : _rate * static_cast<std::uint64_t>(time) / ring::second;
+    }
+
+    std::uint64_t _rate = 0, _bytes = 0;
+    ring::microseconds_t _since = 0, _last = 0;
+    std::uint64_t _seen = 0, _quick_seen = 0;
+    ring::microseconds_t _quick_since = 0, _quick_until = 0;
+};
+
+}  // namespace burin::engine
