@@ -120,9 +120,10 @@ class Comparison:
                         f"baseline: {100 * change:+.1f} %, more than {100 * tolerance:g} %{self.grown(loop, before)}")
                 elif change < -tolerance:
                     self.notes.append(f"{name}: {100 * change:+.1f} %, fewer: bench/counts --accept keeps what was gained")
+            elif before is not None:
+                self.failures.append(f"{name}: its work is {loop['work']}, and {before['work']} in the baseline")
             elif known is not None:
-                self.notes.append(f"{name}: {'other work than in' if before else 'not in'} the baseline; not compared. "
-                                  "bench/counts --accept adds it")
+                self.notes.append(f"{name}: not in the baseline; bench/counts --accept adds it")
             self.table.append(row)
         for name in known or {}:
             if name not in loops:
@@ -131,10 +132,13 @@ class Comparison:
     @staticmethod
     def grown(loop, before):
         """The functions that cost more now, the most first."""
-        more = [(cost - before["functions"].get(function, 0), function) for function, cost in loop["functions"].items()
-                if cost - before["functions"].get(function, 0) > KEPT_SHARE * loop["instructions"] / 4]
+        more = []
+        for function, cost in loop["functions"].items():
+            # One that is not in the baseline had less than the share that is kept there.
+            added = cost - before["functions"].get(function, KEPT_SHARE * before["instructions"])
+            if added > KEPT_SHARE / 4 * before["instructions"]:
+                more.append((added, function))
         if not more:
             return ""
         return "".join(f"\n    {added / loop['work']:+10.1f} a {loop['unit']}  {function}"
-                       + ("" if function in before["functions"] else " (new, or small before)")
                        for added, function in sorted(more, reverse=True)[:6])
