@@ -13,6 +13,7 @@ RESAMPLES = 4000
 LEVEL = 0.95
 EXACT_PAIRS = 12     # up to here all sign flips are tried
 LEAST_PAIRS = 6      # with fewer, no order of signs is rarer than one in twenty
+TOLD_SECONDS = 20    # how often a build says how far it is
 MORE_IS_BETTER = {"Gbit/s", "1/s", "Gbit/CPU-s"}
 
 
@@ -101,6 +102,29 @@ def table(judged):
 
 # -- builds ------------------------------------------------------------------------------------------------------------
 
+def build(root, commit, tree, say):
+    here = dict(os.environ, CCACHE_BASEDIR=tree, CCACHE_NOHASHDIR="1")
+    log = f"{tree}.log"
+    for command in (f"git -C '{root}' archive {commit} | tar -x", "cmake --preset release -DBURIN_WERROR=OFF",
+                    "cmake --build --preset release --target burin"):
+        with open(log, "ab") as told, subprocess.Popen(["bash", "-o", "pipefail", "-c", command], cwd=tree, env=here, stdout=told,
+                                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) as running:
+            while True:
+                try:
+                    status = running.wait(TOLD_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(f"  ... {last_line(log)}")
+        if status != 0:
+            with open(log, errors="replace") as text:
+                raise Trouble(f"{commit[:12]} does not build: {command}: {text.read().strip()[-1500:]}")
+
+
+def last_line(path):
+    with open(path, errors="replace") as text:
+        return (text.read().strip().splitlines() or [""])[-1][:100]
+
+
 def program(root, word, folder, say):
     """The path of a build: a `burin` that is there, or a git revision, which is built in `folder`."""
     if os.path.isfile(word):
@@ -115,17 +139,8 @@ def program(root, word, folder, say):
     tree = os.path.join(folder, commit)
     if not os.path.isdir(tree):
         os.mkdir(tree)
-        say(f"building {word} ({commit[:12]}), a few minutes where nothing of it was built before")
-        log = os.path.join(folder, f"{commit}.log")
-        here = dict(os.environ, CCACHE_BASEDIR=tree, CCACHE_NOHASHDIR="1")
-        with open(log, "wb") as told:
-            for command in (f"git -C '{root}' archive {commit} | tar -x", "cmake --preset release -DBURIN_WERROR=OFF",
-                            "cmake --build --preset release --target burin"):
-                done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tree, env=here, stdout=told,
-                                      stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-                if done.returncode != 0:
-                    with open(log, errors="replace") as text:
-                        raise Trouble(f"{word} does not build: {command}: {text.read().strip()[-1500:]}")
+        say(f"building {word} ({commit[:12]}): minutes, where nothing of it was built before")
+        build(root, commit, tree, say)
     return os.path.join(tree, "build/release/burin")
 
 
