@@ -6,16 +6,28 @@ import statistics
 
 from . import chart
 
-# (what, measure, our peer, the other peer, the least ratio that is aimed at); peers are (name, topology).
-PORT, SSH = ("burin", "loopback"), ("ssh -L", "loopback")
-TUN, SSH_TUN, PORT_PAIR = ("burin TUN", "pair"), ("ssh -w", "pair"), ("burin", "pair")
-GOALS = [(f"forwarded port {way}, one stream, beside ssh -L: {what}", f"port {way} 1 {measure}", PORT, SSH, 1.5)
-         for way in ("up", "down") for what, measure in (("Gbit/s", "throughput"),
-                                                        ("Gbit per CPU-second of both ends", "per CPU-second"))]
-GOALS += [(f"TUN {way}, one stream, beside ssh -w: Gbit/s", f"tun {way} 1 throughput", TUN, SSH_TUN, 20)
+# (what, (our measure, our peer), (the other measure, the other peer), the least ratio that is aimed at); peers are
+# (name, topology).
+PORT, SSH, BOUND = ("burin", "loopback"), ("ssh -L", "loopback"), ("bound", "loopback")
+TUN, SSH_TUN, PORT_PAIR, BOUND_TUN = ("burin TUN", "pair"), ("ssh -w", "pair"), ("burin", "pair"), ("bound TUN", "pair")
+# What both ends of the bound move, beside the same measures of ours (docs/performance.md, "The bound").
+BOUNDS = {"port": (PORT, BOUND), "tun": (TUN, BOUND_TUN)}
+RATES = (("throughput", "Gbit/s"), ("per CPU-second", "Gbit per CPU-second of both ends"))
+
+
+def goal(what, measure, ours, other, least, other_measure=None):
+    return what, (measure, ours), (other_measure or measure, other), least
+
+
+GOALS = [goal(f"forwarded port {way}, one stream, beside {name}: {what}", f"port {way} 1 {measure}", PORT, other, least)
+         for name, other, leasts in (("the bound", BOUND, (0.8, 0.85)), ("ssh -L", SSH, (1.6, 2)))
+         for way in ("up", "down") for (measure, what), least in zip(RATES, leasts)]
+GOALS += [goal(f"forwarded port {way}, 16 streams beside one: Gbit/s", f"port {way} 16 throughput", PORT, PORT, 1,
+               f"port {way} 1 throughput") for way in ("up", "down")]
+GOALS += [goal(f"TUN {way}, one stream, beside {name}: Gbit/s", f"tun {way} 1 throughput", TUN, other, least)
+          for name, other, least in (("its bound", BOUND_TUN, 0.8), ("ssh -w", SSH_TUN, 20),
+                                     ("the forwarded port over the same link", PORT_PAIR, 0.9))
           for way in ("up", "down")]
-GOALS += [(f"TUN {way}, one stream, beside the forwarded port over the same link: Gbit/s", f"tun {way} 1 throughput",
-           TUN, PORT_PAIR, 0.7) for way in ("up", "down")]
 MOST_BYTES_PER_CHANNEL = 2048
 
 
@@ -34,9 +46,9 @@ class Report:
         values = list(self.samples(measure, peer).values())
         return statistics.median(values) if values else None
 
-    def ratios(self, measure, ours, other):
-        """One ratio for each pair in which both were measured."""
-        mine, theirs = self.samples(measure, ours), self.samples(measure, other)
+    def ratios(self, ours, other):
+        """One ratio for each pair in which both were measured; `ours` and `other` are (measure, peer)."""
+        mine, theirs = self.samples(*ours), self.samples(*other)
         return [mine[pair] / theirs[pair] for pair in mine if pair in theirs and theirs[pair] > 0]
 
     def peers(self, groups):
@@ -78,8 +90,8 @@ class Report:
 
     def goals(self):
         lines = []
-        for what, measure, ours, other, least in GOALS:
-            ratios = self.ratios(measure, ours, other)
+        for what, ours, other, least in GOALS:
+            ratios = self.ratios(ours, other)
             if ratios:
                 middle = statistics.median(ratios)
                 lines.append(f"| {what} | at least {least:g} times | {middle:.2f} ({min(ratios):.2f}..{max(ratios):.2f}, "
@@ -96,11 +108,32 @@ class Report:
         return "\n".join(["| aim | goal | median (range) of the ratios of pairs | holds |", "| --- | --- | --- | --- |",
                           *lines])
 
+    def beside_the_bound(self):
+        lines = []
+        for group, (ours, bound) in BOUNDS.items():
+            measures = [row["measure"] for row in self.rows if row["group"] == group and
+                        (row["peer"], row["topology"]) == ours]
+            for rate, unit in RATES:
+                for measure in measures:
+                    ratios = self.ratios((measure, ours), (measure, bound))
+                    if not measure.endswith(rate) or not ratios:
+                        continue
+                    lines.append(f"| {measure.removesuffix(rate).strip()}, {unit} | "
+                                 f"{chart.short(self.median(measure, ours))} | {chart.short(self.median(measure, bound))} | "
+                                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f}) |")
+        if not lines:
+            return ""
+        return "\n".join(["| direction and streams | burin | bound | burin / bound, of pairs |", "| --- | ---: | ---: | ---: |",
+                          *lines])
+
     def markdown(self):
         parts = ["# Tunnel benchmark", "\n".join(f"* {key}: {value}" for key, value in self.conditions.items())]
         goals = self.goals()
         if goals:
             parts.append("## Aims\n\n" + goals)
+        bound = self.beside_the_bound()
+        if bound:
+            parts.append("## Beside the bound\n\n" + bound)
         groups = list(dict.fromkeys(row["group"] for row in self.rows))
         parts.append("## Medians (range)\n\nCPU of the load generator is its two ends together; the tunnel's ends are apart. "
                      "Only figures of one run compare.")

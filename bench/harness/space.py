@@ -17,7 +17,7 @@ import time
 
 ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 GATE, CLOUD = "10.99.0.1", "10.99.0.2"
-DESTINATIONS = ("10.98.0.1", "10.98.0.2", "10.98.0.3")
+DESTINATIONS = ("10.98.0.1", "10.98.0.2", "10.98.0.3", "10.98.0.4")
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
