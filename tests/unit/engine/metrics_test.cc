@@ -35,8 +35,9 @@ TEST_CASE("names are Prometheus': letters and _, units in base units, counters e
         CHECK(f.name.ends_with("_total") == (f.kind == metric_kind::counter));
         CHECK(f.billionths == (f.name.find("_seconds") != f.name.npos));
         CHECK(f.help.ends_with('.'));
-        for (std::string_view no : {"_ms", "_us", "_milli", "_micro", "_kib", "_mib", "_kb"})
-            CHECK(f.name.find(no) == f.name.npos);
+        const std::string words = "_" + std::string(f.name) + "_";
+        for (std::string_view no : {"_ms_", "_us_", "_milliseconds_", "_kib_", "_mib_", "_kb_"})
+            CHECK(words.find(no) == words.npos);
     }
 }
 
