@@ -524,6 +524,8 @@ std::string program_help() {
         "  burin client [flags] <server> <remote>...     forward local ports\n"
         "  burin client [flags] --tun NAME --tun-addr CIDR --route CIDR... <server> [remote]...\n"
         "                                                forward what a TUN device takes in\n"
+        "  burin doctor [--json] [server]                what this machine has for a tunnel, and "
+        "what to change\n"
         "  burin version                                 print the version\n\n"
         "burin server --help and burin client --help tell their flags.\n",
         BURIN_VERSION);
