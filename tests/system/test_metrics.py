@@ -139,6 +139,12 @@ def dashboard(t, *scrapes):
     """Every name in the dashboard is a metric, every label one of it with that value, and a counter is looked at by its rate."""
     with open(os.path.join(ROOT, "docs", "grafana.json")) as f:
         board = json.load(f)
+    t.equal(len({panel["id"] for panel in board["panels"]}), len(board["panels"]), "numbers of panels")
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        t.check(at["x"] + at["w"] <= 24 and panel["title"] and panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, f"a panel: {panel}")
+    variables = {one["name"] for one in board["templating"]["list"]}
+    t.equal(set(re.findall(r"\$\{?(\w+)", json.dumps(board))) - {"__rate_interval", "__all"}, variables, "variables of the dashboard")
     queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
     queries += [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
     t.check(len(queries) >= 10, f"{len(queries)} queries")
