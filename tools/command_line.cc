@@ -130,7 +130,8 @@ std::string normalise(const CLI::App& app, const texts& arguments,
 
 // Values as texts; what they mean is decided in one place, below, with Go's words.
 struct common_flags {
-    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey;
+    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey,
+                metrics;
     bool verbose = false;
 
     void add_to(CLI::App& app) {
@@ -147,6 +148,9 @@ struct common_flags {
         app.add_option("--rekey-limit", rekey,
                        "Bytes in a direction after which new keys are agreed, as 1G (default 64G, "
                        "or less for a cipher that bears less)");
+        app.add_option("--metrics", metrics,
+                       "Show counters to Prometheus at http://ADDR/metrics; ADDR is host:port, or "
+                       ":port for 127.0.0.1");
         app.add_flag("-v", verbose, "Log every connection");
     }
 };
@@ -189,12 +193,29 @@ class converter {
             refuse(from.memory, "memory", "a size from 16M on is wanted");
         else
             to.memory_bytes = *memory;
+        if (!from.metrics.empty()) this->metrics(from.metrics, to.metrics);
         if (from.rekey.empty()) return;
         auto rekey = engine::parse_byte_count(from.rekey);
         if (!rekey || *rekey < least_rekey)
             refuse(from.rekey, "rekey-limit", "a size from 64K on is wanted");
         else
             to.rekey_bytes = *rekey;
+    }
+    // host:port, [host]:port or :port.
+    void metrics(const std::string& text, engine::metrics_address& to) {
+        const std::size_t colon = text.rfind(':');
+        std::string host = text.substr(0, colon == text.npos ? 0 : colon);
+        if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+            host = host.substr(1, host.size() - 2);
+        else if (host.find_first_of("[]:") != host.npos)
+            return refuse(text, "metrics", "an IPv6 address stands in brackets: [::1]:9100");
+        std::uint16_t port = 0;
+        const char* const end = text.data() + text.size();
+        const char* const digits = colon == text.npos ? end : text.data() + colon + 1;
+        const auto read = std::from_chars(digits, end, port);
+        if (read.ec != std::errc{} || read.ptr != end || port == 0)
+            return refuse(text, "metrics", "an address and a port are wanted, as 127.0.0.1:9100");
+        to = {host.empty() ? "127.0.0.1" : host, port};
     }
     void auth(const crypto::secret_string& given) {
         // The value is a secret: it is not repeated.
@@ -375,6 +396,8 @@ command<engine::server_settings> parse_server(const texts& arguments, const envi
     convert.common(common, s);
     convert.auth(s.auth);
     if (!port.empty()) s.port = static_cast<std::uint16_t>(convert.number(port, "port", 1, 65535));
+    if (s.metrics.port == s.port)
+        convert.refuse(common.metrics, "metrics", "that is the port of the tunnel");
     if (!convert.error.empty()) return fail(std::move(out), convert.error);
     return out;
 }
@@ -501,6 +524,8 @@ std::string program_help() {
         "  burin client [flags] <server> <remote>...     forward local ports\n"
         "  burin client [flags] --tun NAME --tun-addr CIDR --route CIDR... <server> [remote]...\n"
         "                                                forward what a TUN device takes in\n"
+        "  burin doctor [--json] [server]                what this machine has for a tunnel, and "
+        "what to change\n"
         "  burin version                                 print the version\n\n"
         "burin server --help and burin client --help tell their flags.\n",
         BURIN_VERSION);

@@ -165,6 +165,7 @@ class tcp_context {
     tcp_events& events() noexcept { return _events; }
     const tcp_settings& settings() const noexcept { return _settings; }
     tcp_statistics& statistics() noexcept { return _statistics; }
+    const tcp_statistics& statistics() const noexcept { return _statistics; }
     payload_pool& pool() noexcept { return _pool; }
     const scoreboard_pool& scoreboards() const noexcept { return _scoreboards; }
 

@@ -47,6 +47,11 @@ int run_client(const client_settings& s) {
         }
         entries.push_back(e);
     }
+    metrics_server metrics(s.metrics);
+    if (std::string error = metrics.open(); !error.empty()) {
+        for (entry& opened : entries) ::close(opened.descriptor);
+        return fail(error);
+    }
     // keep_outside() changes routes at a reconnect where reverse paths are checked strictly.
     std::vector<unsigned> kept;
     if (!s.tun.empty() && tunnel.needs_privilege()) kept.push_back(CAP_NET_ADMIN);
@@ -84,7 +89,9 @@ int run_client(const client_settings& s) {
                 });
         };
     }
+    metrics.start("client", boss.workers(), log);
     int status = boss.run();
+    metrics.stop();
     clients.clear();
     return status;
 }

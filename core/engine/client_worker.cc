@@ -160,6 +160,15 @@ void client_worker::report(std::string& into) const {
                     live() ? "connected" : "not connected", _waiting.size(), _not_handed_over);
 }
 
+void client_worker::count(tally& t) const {
+    t.add(metric::connected, live() ? 1 : 0);
+    t.add(metric::connect_attempts, _attempts);
+    t.add(metric::reconnections, _times_ready > 0 ? _times_ready - 1 : 0);
+    t.add(metric::sessions_lost, _times_lost);
+    t.add(metric::connections_waiting, _waiting.size());
+    t.add(metric::drops, _not_handed_over, "kind=\"tun\",reason=\"not_handed_over\"");
+}
+
 // ---- the session ----
 
 void client_worker::connect() noexcept {
@@ -177,6 +186,7 @@ void client_worker::connect() noexcept {
                                  .prepare = _shared.prepare_socket});
     }
     if (first()) log(false, fmt::format("Connecting to {}", _shared.url.text));
+    ++_attempts;
     _dialled_since = _worker.now();
     _connect_deadline = _dialled_since + _shared.settings->connect_timeout;
     _by_memory = false;
@@ -213,6 +223,7 @@ void client_worker::on_dialled(relay::dial&) noexcept {
 void client_worker::on_session_ready(ring::microseconds_t latency) noexcept {
     _ready_since = _worker.now();
     _live = true;
+    ++_times_ready;
     if (_shared.tunnel != nullptr && _shared.tunnel->steering() != nullptr)
         _shared.tunnel->steering()->gained(_worker.index());
     log(false,
@@ -234,6 +245,7 @@ void client_worker::on_session_ended(std::string_view error) noexcept {
         _shared.tunnel->steering()->lost(_worker.index());
     if (_leaving) return;
     if (was_live) log(false, "Disconnected");
+    if (was_live) ++_times_lost;
     failed(error, was_live ? _worker.now() - _ready_since : 0);
 }
 

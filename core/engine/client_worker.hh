@@ -114,6 +114,7 @@ class client_worker final : public resident, public client_session_owner {
     // ---- resident ----
     void leave() noexcept override;
     void report(std::string& into) const override;
+    void count(tally& t) const override;
 
   private:
     struct gate;           // a listener and its remote
@@ -152,6 +153,7 @@ class client_worker final : public resident, public client_session_owner {
     client_session* _session = nullptr;
     ring::microseconds_t _connect_deadline = 0, _ready_since = 0, _dialled_since = 0;
     std::uint64_t _session_number = 0;
+    std::uint64_t _attempts = 0, _times_ready = 0, _times_lost = 0;
     std::optional<relay::endpoint> _reached;  // where the last session was
     bool _by_memory = false;                  // this dial is to _reached
     std::deque<waiting> _waiting;

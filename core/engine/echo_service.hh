@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/engine/metrics_sources.hh"
 #include "core/engine/worker.hh"
 #include "core/relay/echo_pinger.hh"
 
@@ -21,6 +22,7 @@ class echo_service final : public resident, public relay::echo_pinger_owner {
     // ---- resident ----
     void leave() noexcept override { _pinger->stop(); }
     void report(std::string& into) const override;
+    void count(tally& t) const override { engine::count(t, *_pinger); }
     // ---- echo_pinger_owner ----
     void on_pinger_stopped() noexcept override { _worker->remove(*this); }
 

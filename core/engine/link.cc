@@ -53,6 +53,7 @@ link::link(worker& w, int descriptor, ssh::role role, const link_options& option
 }
 
 link::~link() {
+    add_to(_worker.past_sessions());
     _worker.forget(*this);
     give_arena_back();
     _worker.remove(*this);
@@ -568,6 +569,24 @@ void link::report(std::string& into) const {
             describe(), ch->local, ch->bytes_sent, ch->bytes_received, ch->send_credit, ch->window,
             ch->receive_left, ch->queue.bytes(), _connection->queue_age_ms(*ch), ch->stalls);
     }
+}
+
+void link::add_to(session_counts& s) const noexcept {
+    s.receives += _counters.receives;
+    s.received_bytes += _counters.received_bytes;
+    s.sends += _counters.sends;
+    s.sent_bytes += _counters.sent_bytes;
+    if (_transport == nullptr) return;
+    s.key_exchanges += _transport->counters().key_exchanges;
+    if (!_transport->authenticated()) return;
+    ++s.opened;
+    s.live += _ended ? 0 : 1;
+    if (_connection == nullptr) return;
+    const ssh::connection_counters& c = _connection->counters();
+    s.channels_opened += c.channels_opened;
+    s.channels_refused += c.channels_refused;
+    s.dropped_bytes += c.dropped_bytes;
+    s.adjusts += c.adjusts_sent;
 }
 
 bool link::close_means_eof() const noexcept {

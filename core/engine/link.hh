@@ -73,6 +73,7 @@ class link : public turn_member,
     // A report of this session for a person, one line a session and one a channel; nothing of one
     // that has not logged in.
     void report(std::string& into) const override;
+    void count(tally& t) const override { add_to(t.sessions); }
     void leave() noexcept override { end(""); }
 
     // ---- packet_sink ----
@@ -152,6 +153,7 @@ class link : public turn_member,
     void read_heads() noexcept;
     void read_carried() noexcept;
     std::size_t held_bytes() const noexcept;
+    void add_to(session_counts&) const noexcept;
     bool logged_in() const noexcept { return _transport != nullptr && _transport->authenticated(); }
     void take_arena() noexcept;
     void give_arena_back() noexcept;

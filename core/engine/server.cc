@@ -64,6 +64,7 @@ class front final : public resident {
         into += fmt::format("listener: failed-logins={} addresses={} waiting={}\n", logins.failures,
                             logins.addresses, _shared.waiting.load());
     }
+    void count(tally& t) const override { t.add(metric::accept_pauses, _listener.pauses()); }
 
   private:
     // Descriptors have run out: those who are not in give way to those who are, and to whoever
@@ -100,6 +101,23 @@ class front final : public resident {
     seldom _descriptor_lines{60 * ring::second};
     listener _listener;
 };
+
+// What belongs to no worker; any thread.
+void count_shared(tally& t, const server_shared& shared) {
+    for (const auto& each : shared.early) {
+        const stranger_counters& c = each->counters();
+        t.add(metric::strangers, c.connections);
+        t.add(metric::strangers_limit, each->limits().connections);
+        t.add(metric::strangers_bytes, c.bytes);
+        t.add(metric::strangers_bytes_limit, each->limits().bytes);
+        t.add(metric::strangers_ended, c.for_number, "reason=\"number\"");
+        t.add(metric::strangers_ended, c.for_memory, "reason=\"memory\"");
+        t.add(metric::strangers_ended, c.for_descriptors, "reason=\"descriptors\"");
+    }
+    t.add(metric::strangers_ended, shared.late, "reason=\"too_late\"");
+    t.add(metric::login_failures, shared.delays.report().failures);
+    t.add(metric::logins_waiting, shared.waiting);
+}
 
 // What the strangers of a server may take, dealt to its workers.
 std::vector<std::unique_ptr<strangers>> make_room_for_strangers(const server_settings& s) {
@@ -179,6 +197,8 @@ int run_server(const server_settings& s) {
     shared.echoes = open_echo_services(s.workers, no_echo);
 
     supervisor boss(log);
+    metrics_server metrics(s.metrics);
+    if (error = metrics.open(); !error.empty()) return fail(error);
     shared.early = make_room_for_strangers(s);
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
@@ -203,7 +223,9 @@ int run_server(const server_settings& s) {
         entrance = std::make_unique<front>(w, descriptor, shared, boss.workers());
         log.line(fmt::format("server: Listening on http://{}:{}", s.host, s.port));
     });
+    metrics.start("server", boss.workers(), log, [&shared](tally& t) { count_shared(t, shared); });
     int status = boss.run();
+    metrics.stop();
     entrance.reset();
     return status;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/engine/link.hh"
+#include "core/engine/metrics_server.hh"
 #include "core/engine/remote.hh"
 #include "core/engine/worker.hh"
 #include "core/http/upgrade.hh"
@@ -27,6 +28,7 @@ struct common_settings {
     std::uint64_t memory_bytes = 256u << 20;  // a worker
     std::uint32_t max_channels = 10'000;      // a session
     bool old_kernel = false;                  // take the paths of Linux 6.1 (tests)
+    metrics_address metrics;                  // where counters are shown
     relay::datagram_settings datagrams;
     // Bytes of one WebSocket message from the peer; 0: no limit.
     std::uint64_t message_limit = http::websocket_reader::default_message_limit;

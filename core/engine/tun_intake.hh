@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "core/engine/metrics_sources.hh"
 #include "core/engine/settings.hh"
 #include "core/engine/worker.hh"
 #include "core/relay/tun_queue.hh"
@@ -74,6 +75,7 @@ class tun_intake final : public resident, private relay::tun_uplink {
     // ---- resident ----
     void leave() noexcept override { _queue.stop(); }
     void report(std::string& into) const override;
+    void count(tally& t) const override { engine::count(t, _queue); }
 
   private:
     // ---- tun_uplink ----

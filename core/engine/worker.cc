@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 #include <utility>
+
+#include "core/engine/metrics_sources.hh"
 
 namespace burin::engine {
 
@@ -219,6 +222,37 @@ void worker::report(std::string& into) const {
         d.timed_out, d.taken_back, d.refused);
     _datagrams->report(into, fmt::format("worker {}: datagrams", _index));
     for (const resident* r : _residents) r->report(into);
+}
+
+void worker::count(tally& t) const {
+    t.add(metric::worker_turns, _turns);
+    t.add(metric::worker_enters, _ring->enters());
+    timespec cpu{};
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu) == 0)
+        t.add(metric::worker_cpu, static_cast<std::uint64_t>(cpu.tv_sec) * 1'000'000'000 +
+                                      static_cast<std::uint64_t>(cpu.tv_nsec));
+    t.add(metric::timers, _timers->armed() - (_rest.armed() ? 1 : 0));
+    engine::count(t, *_relays);
+    engine::count(t, *_datagrams);
+    engine::count(t, *_dialer);
+    engine::count(t, *_budget);
+    const auto pool = [&t](std::uint64_t used, std::uint64_t most, const ring::memory_pool& memory,
+                           metric_labels labels) {
+        t.add(metric::pool_used, used, labels);
+        t.add(metric::pool_limit, most, labels);
+        t.add(metric::pool_resident, memory.resident_bytes(), labels);
+    };
+    const auto group = [&pool](const ring::buffer_group& g, metric_labels labels) {
+        pool(g.held(), g.count(), g.memory(), labels);
+    };
+    group(*_socket_buffers, "pool=\"socket_buffers\"");
+    group(*_session_buffers, "pool=\"session_buffers\"");
+    group(*_early_buffers, "pool=\"early_buffers\"");
+    group(*_datagram_buffers, "pool=\"datagram_buffers\"");
+    pool(_arenas->in_use(), _arenas->limit(), *_arenas, "pool=\"arenas\"");
+    t.sessions = _past_sessions;
+    for (const resident* r : _residents) r->count(t);
+    t.add_sessions();
 }
 
 void worker::on_mail(ring::completion) noexcept {

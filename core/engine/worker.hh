@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/engine/metrics.hh"
 #include "core/relay/context.hh"
 #include "core/relay/datagram_context.hh"
 #include "core/relay/dialer.hh"
@@ -76,6 +77,8 @@ class resident {
     virtual void leave() noexcept = 0;
     // Lines for a person.
     virtual void report(std::string& into) const = 0;
+    // The same as numbers (metrics.hh).
+    virtual void count(tally&) const {}
 };
 
 // What must be freed at the end of a turn, when nothing on the stack refers to it any longer.
@@ -134,6 +137,9 @@ class worker {
     // Run on this thread when the loop is over and the ring still exists.
     void at_end(std::function<void()> action) { _at_end.push_back(std::move(action)); }
     void report(std::string& into) const;
+    void count(tally&) const;
+    // Of sessions that are over: what they had counted.
+    session_counts& past_sessions() noexcept { return _past_sessions; }
     std::uint64_t turns() const noexcept { return _turns; }
 
   private:
@@ -177,6 +183,7 @@ class worker {
     relay::tun_queue* _tun = nullptr;
     std::vector<std::unique_ptr<disposable>> _disposed;
     std::set<resident*> _residents;
+    session_counts _past_sessions;
     std::vector<std::function<void()>> _at_end;
     ring::member_timer<&worker::on_rest> _rest{this};
     std::uint64_t _rest_turns = 0;  // when _rest last fired

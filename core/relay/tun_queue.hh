@@ -178,6 +178,9 @@ class tun_queue final : private tun::tcp_events {
     const tun_queue_counters& counters() const noexcept { return _counters; }
     const tun_writer_counters& writes() const noexcept { return _writer.counters(); }
     tun::tcp_statistics& statistics() noexcept { return _tcp.statistics(); }
+    const tun::tcp_statistics& statistics() const noexcept { return _tcp.statistics(); }
+    // nullptr: there is nobody who carries UDP.
+    const tun_datagrams* datagrams() const noexcept { return _datagrams.get(); }
     const tun_icmp& icmp() const noexcept { return _icmp; }
     const tun_echo& echo() const noexcept { return _echo; }
     const tun::fragment_store& fragments() const noexcept { return _fragments; }

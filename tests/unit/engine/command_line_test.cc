@@ -329,3 +329,33 @@ TEST_CASE("help is asked for in four ways") {
     }
     CHECK(program_help().find("burin server") != std::string::npos);
 }
+
+TEST_CASE("--metrics takes an address and a port, and never the tunnel's") {
+    CHECK(server({}).metrics.port == 0);
+    struct {
+        const char* text;
+        const char* host;
+        std::uint16_t port;
+    } good[] = {{":9100", "127.0.0.1", 9100},
+                {"127.0.0.1:1", "127.0.0.1", 1},
+                {"0.0.0.0:65535", "0.0.0.0", 65535},
+                {"[::1]:9100", "::1", 9100},
+                {"gateway.lan:9100", "gateway.lan", 9100}};
+    for (const auto& each : good) {
+        CAPTURE(each.text);
+        CHECK(server({"--metrics", each.text}).metrics.host == each.host);
+        CHECK(client({"-metrics", each.text, "http://h", "80"}).metrics.port == each.port);
+    }
+    for (const char* bad : {"9100", "127.0.0.1", ":", "a:", ":0", ":65536", ":-1", ":9x",
+                            "::1:9100", "[::1]", "[::1:9100", ":+9100", ": 9100"}) {
+        CAPTURE(bad);
+        auto c = parse_server({"--metrics", bad}, {});
+        CHECK(
+            c.error.starts_with("invalid value \"" + std::string(bad) + "\" for flag -metrics: "));
+        CHECK(c.status == 1);
+    }
+    CHECK(parse_server({"--metrics", ":8080"}, {}).error ==
+          "invalid value \":8080\" for flag -metrics: that is the port of the tunnel");
+    CHECK(parse_server({"--metrics", ":8080", "--port", "8081"}, {}).error.empty());
+    CHECK(parse_server({"--metrics", ":7000"}, {{"PORT", "7000"}}).status == 1);
+}
