@@ -144,8 +144,8 @@ class server {
             const std::lock_guard lock(_guard);
             _since.erase(carried);
         }
+        --_open;  // who sees the end of this one finds its place free
         delete carried;
-        --_open;
     }
 
     void run(std::uint32_t self) {

@@ -77,6 +77,10 @@ std::string number_text(double value) {
     return fmt::format("{:.2g}", value);
 }
 
+std::string tick_text(double value) {
+    return value >= 1000 ? grouped(value) : fmt::format("{:.6g}", value);
+}
+
 std::string quantity(double kept, std::string_view unit) {
     const scale shown = scale_for(unit, kept);
     return fmt::format("{} {}", number_text(kept * shown.factor), shown.unit);

@@ -19,6 +19,9 @@ scale scale_for(std::string_view unit, double largest);
 // "64,710", "127", "16.3", "1.28", "0.062", "0".
 std::string number_text(double value);
 
+// Of a round number on an axis: "20", "0.5", "40,000".
+std::string tick_text(double value);
+
 // With its unit: "1.28 ms".
 std::string quantity(double kept, std::string_view unit);
 

@@ -14,6 +14,7 @@ namespace burin::tools::bench {
 
 namespace {
 
+constexpr std::size_t most_cards = 3;
 constexpr double told_shares[] = {0.5, 0.9, 0.99, 0.999, 0.9999};
 
 std::string condition(const results& all, std::string_view name) {
@@ -45,23 +46,20 @@ struct headline {
 std::vector<headline> headlines(const results& all) {
     std::vector<headline> out;
     // Of each group the first rows: the fewest streams, one caller.
-    std::size_t ways = 0;
-    for (const row& r : all.rows)
-        if (r.group == "throughput" && ways < 2) {
-            out.push_back({r.title, r.id});
-            ++ways;
-        }
-    for (const row& r : all.rows)
-        if (r.group == "cpu" && r.end.empty()) {
-            out.push_back({"CPU, " + r.title, r.id});
-            break;
-        }
-    for (const auto& [id, title] : {std::pair{"idle.p50", "round trip, idle, p50"},
-                                    {"idle.p99", "p99"},
-                                    {"loaded.p50", "beside four streams, p50"},
-                                    {"loaded.p99", "p99"},
-                                    {"connections.1", "connections, 1 at a time"}})
+    const auto first_of = [&](std::string_view group, std::size_t most, std::string_view before) {
+        std::size_t found = 0;
+        for (const row& r : all.rows)
+            if (r.group == group && r.end.empty() && found++ < most)
+                out.push_back({std::string(before) + r.title, r.id});
+    };
+    first_of("throughput", 2, "");
+    for (const auto& [id, title] : {std::pair{"idle.p50", "round trip, p50"},
+                                    {"idle.p99", "round trip, p99"},
+                                    {"loaded.p50", "\xE2\x80\xA6 under load, p50"},
+                                    {"loaded.p99", "\xE2\x80\xA6 under load, p99"}})
         if (all.find(id) != nullptr) out.push_back({title, id});
+    first_of("connections", 1, "connections, ");
+    first_of("cpu", 1, "CPU, ");
     return out;
 }
 
@@ -75,15 +73,42 @@ std::string card(const results& all, std::size_t of_column) {
         const std::optional<summary> s = summarise(r, of_column);
         if (!s) continue;
         const scale shown = scale_for(r.unit, s->median);
-        std::string beside;
-        if (reference && !c.reference)
-            if (const std::optional<summary> q = ratio(r, of_column, *reference))
-                beside = fmt::format("<small>\xC3\x97 {}</small>", number_text(q->median));
-        out += fmt::format("<dt>{}</dt><dd><b>{}</b> <span class=\"unit\">{}</span>{}</dd>",
-                           html(h.title), number_text(s->median * shown.factor), html(shown.unit),
-                           beside);
+        out += fmt::format("<dt>{}</dt><dd><b>{}</b> <span class=\"unit\">{}</span></dd>",
+                           html(h.title), number_text(s->median * shown.factor),
+                           r.unit == per_second ? "/s" : html(shown.unit));
+        std::optional<summary> q;
+        if (reference && !c.reference) q = ratio(r, of_column, *reference);
+        out += q ? fmt::format("<dd class=\"soft\">\xC3\x97 {}</dd>", number_text(q->median))
+                 : "<dd></dd>";
     }
     return out + "</dl></div>\n";
+}
+
+// The same of many columns: below each other, where the eye compares them.
+std::string overview(const results& all) {
+    const std::vector<headline> told = headlines(all);
+    std::string out =
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Overview\"><table>"
+        "<thead><tr><th scope=\"col\"></th>";
+    std::vector<scale> shown;
+    for (const headline& h : told) {
+        const row& r = *all.find(h.id);
+        shown.push_back(scale_for(r.unit, largest_median(r)));
+        out += fmt::format("<th scope=\"col\">{} <span class=\"unit\">{}</span></th>",
+                           html(h.title), html(shown.back().unit));
+    }
+    out += "</tr></thead><tbody>\n";
+    for (std::size_t i = 0; i < all.columns.size(); ++i) {
+        out += fmt::format("<tr><th scope=\"row\"><span class=\"who {}\">{}</span></th>",
+                           colour_class(all, i), html(all.columns[i].name));
+        for (std::size_t n = 0; n < told.size(); ++n) {
+            const std::optional<summary> s = summarise(*all.find(told[n].id), i);
+            out += s ? fmt::format("<td><b>{}</b></td>", number_text(s->median * shown[n].factor))
+                     : "<td></td>";
+        }
+        out += "</tr>\n";
+    }
+    return out + "</tbody></table></div>\n";
 }
 
 // ---- tables -------------------------------------------------------------------------------------
@@ -115,10 +140,7 @@ std::string figures(const results& all) {
         std::string lines;
         for (const row& r : all.rows) {
             if (r.group != group.group) continue;
-            double largest = 0;
-            for (std::size_t i = 0; i < all.columns.size(); ++i)
-                if (const auto s = summarise(r, i)) largest = std::max(largest, s->median);
-            const scale shown = scale_for(r.unit, largest);
+            const scale shown = scale_for(r.unit, largest_median(r));
             lines += fmt::format("<tr><th scope=\"row\">{}{}{} <span class=\"unit\">{}</span></th>",
                                  html(r.title), r.end.empty() ? "" : ", ", html(r.end),
                                  html(shown.unit));
@@ -178,6 +200,16 @@ std::string figure(std::string_view title, std::string note, std::string_view ch
                        html(title), html(note), chart);
 }
 
+// What the parts of a bar are.
+std::string ends_text(const results& all) {
+    for (const column& c : all.columns)
+        if (c.ends.size() > 1) {
+            std::string rest = fmt::format("{}", fmt::join(c.ends.begin() + 1, c.ends.end(), ", "));
+            return fmt::format(" Dark: {}, light: {}.", c.ends[0], rest);
+        }
+    return {};
+}
+
 std::string charts(const results& all) {
     const std::string bars =
         all.pairs > 1 ? " Whiskers: the least and the most of the samples." : "";
@@ -194,7 +226,7 @@ std::string charts(const results& all) {
                        curve_chart(all));
         if (group.group == "idle" || group.group == "loaded") continue;
         std::string more;
-        if (group.group == "cpu") more = " The shorter, the more is left for others.";
+        if (group.group == "cpu") more = ends_text(all) + " What is not used is left for others.";
         out += figure(group.title,
                       fmt::format("{}{}.{}{}", static_cast<char>(std::toupper(note[0])),
                                   note.substr(1), more, bars),
@@ -240,10 +272,15 @@ std::string page(const results& all) {
     if (!all.cut_short.empty())
         out += fmt::format("<p class=\"alarm\">This run was cut short after {} pairs: {}</p>\n",
                            all.pairs, html(all.cut_short));
-    out += "<div class=\"cards\">\n";
-    for (std::size_t i = 0; i < all.columns.size(); ++i) out += card(all, i);
-    out += "</div>\n";
-    if (const std::string name = reference_name(all); !name.empty())
+    if (all.columns.size() > most_cards) {
+        out += overview(all);
+    } else {
+        out += "<div class=\"cards\">\n";
+        for (std::size_t i = 0; i < all.columns.size(); ++i) out += card(all, i);
+        out += "</div>\n";
+    }
+    if (const std::string name = reference_name(all);
+        !name.empty() && all.columns.size() <= most_cards)
         out += fmt::format(
             "<p class=\"soft\"><small>\xC3\x97: compared with {}, within pairs of "
             "samples.</small></p>\n",

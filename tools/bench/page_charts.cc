@@ -53,16 +53,16 @@ std::string track(const results& all, const bar& b, const std::vector<double>& t
                            percent(tick / end));
     double from = 0;
     for (std::size_t i = 0; i < b.parts.size(); ++i) {
-        out += fmt::format("<rect class=\"fill{}\" x=\"{}\" y=\"7\" width=\"{}\" height=\"16\"/>",
+        out += fmt::format("<rect class=\"fill{}\" x=\"{}\" y=\"10\" width=\"{}\" height=\"18\"/>",
                            i % 2 == 0 ? "" : " second", at(from), at(b.parts[i].value));
         from += b.parts[i].value;
     }
     if (b.all.count > 1 && b.all.most > b.all.least)
         for (const char* kind : {"halo", "whisker"})
             out += fmt::format(
-                "<g class=\"{2}\"><line x1=\"{0}\" x2=\"{1}\" y1=\"15\" y2=\"15\"/>"
-                "<line x1=\"{0}\" x2=\"{0}\" y1=\"11\" y2=\"19\"/>"
-                "<line x1=\"{1}\" x2=\"{1}\" y1=\"11\" y2=\"19\"/></g>",
+                "<g class=\"{2}\"><line x1=\"{0}\" x2=\"{1}\" y1=\"19\" y2=\"19\"/>"
+                "<line x1=\"{0}\" x2=\"{0}\" y1=\"14\" y2=\"24\"/>"
+                "<line x1=\"{1}\" x2=\"{1}\" y1=\"14\" y2=\"24\"/></g>",
                 at(b.all.least), at(b.all.most), kind);
     return out + "</svg>";
 }
@@ -73,8 +73,7 @@ std::string bar_line(const results& all, const bar& b, const std::vector<double>
     if (b.parts.size() > 1) {
         under.clear();
         for (const part& p : b.parts)
-            under += fmt::format("{}{} {}", under.empty() ? "" : " + ", html(p.name),
-                                 number_text(p.value * shown.factor));
+            under += (under.empty() ? "" : " + ") + number_text(p.value * shown.factor);
     }
     return fmt::format(
         "<div class=\"bar\"><span class=\"who {0}\">{1}</span>{2}<span class=\"value\"><b>{3}</b>"
@@ -161,6 +160,11 @@ std::string stroke(const plot& axes, const curve::line& line) {
     return out;
 }
 
+std::string time_text(double tick) {
+    const scale shown = scale_for(microseconds, tick);
+    return fmt::format("{} {}", tick_text(tick * shown.factor), shown.unit);
+}
+
 std::string axis_labels(const plot& axes) {
     std::string out;
     for (const double tick : axes.ticks) {
@@ -168,7 +172,7 @@ std::string axis_labels(const plot& axes) {
         const double digit = tick / std::pow(10, std::floor(std::log10(tick) + 1e-9));
         if (axes.ticks.size() > 8 && digit > 1.5) continue;
         out += fmt::format("<span class=\"y\" style=\"top:{}\">{}</span>", percent(axes.y(tick)),
-                           html(quantity(tick, microseconds)));
+                           html(time_text(tick)));
     }
     for (const double share : named_shares)
         if (share <= axes.last_share + same_share)
@@ -259,9 +263,8 @@ std::string bar_chart(const results& all, std::string_view group) {
     out += "<div class=\"bar axis\" aria-hidden=\"true\"><span></span><div>";
     for (const double tick : ticks)
         out += fmt::format("<span style=\"left:{}\">{}</span>", percent(tick / ticks.back()),
-                           number_text(tick));
-    return out +
-           fmt::format("</div><span class=\"value\">{}</span></div></div>\n", html(shown.unit));
+                           tick_text(tick));
+    return out + "</div></div></div>\n";
 }
 
 std::string curve_chart(const results& all) {

@@ -28,18 +28,17 @@ p{margin:.2rem 0 0;max-width:46rem}
 figure,section{margin:2.75rem 0 0;padding-top:1.25rem;border-top:1px solid var(--line)}
 figcaption p,section>p{font-size:.9rem}
 .k0{--k:var(--k0)}.k1{--k:var(--k1)}.k2{--k:var(--k2)}.k3{--k:var(--k3)}.k4{--k:var(--k4)}.k5{--k:var(--k5)}.k6{--k:var(--k6)}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1rem;margin-top:1.75rem}
-.card{background:var(--card);border-radius:.6rem;border-top:4px solid var(--k);padding:1rem 1.2rem 1.1rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1rem;margin-top:1.75rem}
+.card{background:var(--card);border-radius:.15rem .15rem .6rem .6rem;border-top:4px solid var(--k);padding:1rem 1.2rem 1.1rem;max-width:34rem}
 .card h2{font-size:1.05rem;margin-bottom:.4rem}
-.card dl{display:grid;grid-template-columns:1fr auto;gap:.3rem .9rem;margin:0;font-size:.92rem}
-.card dt{color:var(--soft)}
+.card dl{display:grid;grid-template-columns:1fr auto minmax(3.4rem,auto);gap:.25rem .8rem;margin:0;font-size:.9rem;align-items:baseline}
+.card dt{color:var(--soft);overflow-wrap:normal}
 .card dd{margin:0;text-align:right;white-space:nowrap}
 .card dd b{font-size:1.05rem}
-.card dd small{display:block;font-size:.75rem;line-height:1.2}
 .who{border-left:4px solid var(--k);padding-left:.5rem;font-size:.9rem;line-height:1.25;align-self:center}
 .bars{margin-top:.4rem}
 .bar{display:grid;grid-template-columns:minmax(6rem,11rem) 1fr 9.5rem;column-gap:.9rem;align-items:stretch}
-.track{width:100%;height:30px;display:block;overflow:visible}
+.track{width:100%;height:38px;display:block;overflow:visible}
 .grid{stroke:var(--line);stroke-width:1;vector-effect:non-scaling-stroke}
 .fill{fill:var(--k)}.second{fill-opacity:.55}
 .whisker line{stroke:var(--ink);stroke-width:1.5}.halo line{stroke:var(--paper);stroke-width:4;stroke-linecap:square}
@@ -47,8 +46,8 @@ figcaption p,section>p{font-size:.9rem}
 .value small{display:block;font-size:.75rem;white-space:normal}
 .unit{font-size:.8rem}
 .axis{font-size:.78rem;color:var(--soft)}
-.axis div{position:relative;height:1.3rem}.axis div span{position:absolute;transform:translateX(-50%)}
-.axis .value{align-self:start}
+.axis div{position:relative;height:1.3rem}.axis div span{position:absolute;transform:translateX(-50%);white-space:nowrap}
+.axis div span:first-child{transform:none}.axis div span:last-child{transform:translateX(-100%)}
 .panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem 2.5rem}
 .plot{position:relative;height:300px;margin:.8rem 7.5rem 2.4rem 4rem;font-size:.78rem}
 .plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:visible}
@@ -68,13 +67,14 @@ th:first-child{text-align:left;padding-left:0;font-weight:400;min-width:9rem;pos
 thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--ink);max-width:14rem;overflow-wrap:anywhere}
 thead th.ratio{font-weight:400;color:var(--soft)}
 tr.group th{font-weight:600;padding-top:1.1rem;border-bottom-color:var(--soft)}
+td .who,th .who{display:block;min-width:8rem;overflow-wrap:anywhere}
 td small{display:block;white-space:nowrap}td.ratio{color:var(--soft)}
 .facts{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;margin:.8rem 0 0;font-size:.9rem}
 .facts dt{color:var(--soft)}.facts dd{margin:0}
 @media(max-width:40rem){main{padding:1.5rem 1rem 3rem}h1{font-size:1.5rem}
 .bar{grid-template-columns:1fr auto;row-gap:.15rem;margin-top:.5rem}.bar .track,.bar.axis div{grid-column:1/-1;grid-row:2}
-.bar.axis{margin-top:0}.bar.axis>span:first-child{display:none}.bar.axis div{grid-row:1}.bar.axis .value{grid-column:1/-1;grid-row:2;text-align:right}
-.bar .value{text-align:right}.track{height:26px}
+.bar.axis{margin-top:0}.bar.axis>span:first-child{display:none}.bar.axis div{grid-row:1}
+.bar .value{text-align:right}
 .plot{margin:.8rem 5.2rem 2.4rem 3.6rem}.plot .end{width:5.2rem}
 .facts{grid-template-columns:1fr}.facts dd{margin-bottom:.4rem}th,td{padding:.32rem .5rem}}
 @media print{:root{--card:#fff}figure,section,.card{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

@@ -57,6 +57,13 @@ std::optional<summary> summarise(const row& of, std::size_t of_column) {
     return summarise(of.samples.at(of_column));
 }
 
+double largest_median(const row& of) {
+    double largest = 0;
+    for (std::size_t i = 0; i < of.samples.size(); ++i)
+        if (const auto s = summarise(of, i)) largest = std::max(largest, s->median);
+    return largest;
+}
+
 std::optional<summary> ratio(const row& of, std::size_t of_column, std::size_t reference) {
     const std::vector<double>&ours = of.samples.at(of_column), &theirs = of.samples.at(reference);
     std::vector<double> ratios;

@@ -75,6 +75,8 @@ struct summary {
 // Of those that are numbers; nothing of none.
 std::optional<summary> summarise(std::vector<double> samples);
 std::optional<summary> summarise(const row&, std::size_t of_column);
+// Of all columns; 0 of none. What a row's unit is chosen by.
+double largest_median(const row&);
 // Of the ratios within pairs, column over reference.
 std::optional<summary> ratio(const row&, std::size_t of_column, std::size_t reference);
 

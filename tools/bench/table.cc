@@ -72,10 +72,7 @@ std::string table(const results& all) {
         }
         for (const row& r : all.rows) {
             if (r.group != group.group) continue;
-            double largest = 0;
-            for (std::size_t i = 0; i < all.columns.size(); ++i)
-                if (const auto s = summarise(r, i)) largest = std::max(largest, s->median);
-            const scale shown = scale_for(r.unit, largest);
+            const scale shown = scale_for(r.unit, largest_median(r));
             std::vector<std::string>& line = lines.emplace_back();
             line.push_back(markdown(
                 fmt::format("{}{}{}, {}", r.title, r.end.empty() ? "" : ", ", r.end, shown.unit)));

@@ -35,6 +35,9 @@ TEST_CASE("units suit their figures") {
     CHECK(quantity(2.5e6, "us") == "2.50 s");
     CHECK(quantity(0.61, "CPU-s/GB") == "0.610 CPU-s/GB");
     CHECK(quantity(3, "<odd>") == "3.00 <odd>");
+    CHECK(tick_text(0.5) == "0.5");
+    CHECK(tick_text(20) == "20");
+    CHECK(tick_text(40000) == "40,000");
     CHECK(share_text(0.5) == "50 %");
     CHECK(share_text(0.9999) == "99.99 %");
 }

@@ -79,9 +79,9 @@ TEST_CASE("a page is whole and fetches nothing, whatever was measured") {
             CAPTURE(columns, pairs);
             CHECK(balanced(text));
             CHECK(count(text, "http:") + count(text, "https:") + count(text, "url(") == 0);
-            CHECK(count(text, "src=") == 1);  // default-src of the policy
+            CHECK(count(text, "src=") + count(text, "href=") + count(text, "@import") == 0);
             CHECK(count(text, "default-src 'none'") == 1);
-            CHECK(count(text, "class=\"card ") == columns);
+            CHECK(count(text, "class=\"card ") == (columns > 3 ? 0 : columns));
             CHECK(count(text, "<polyline ") == columns);
             CHECK(count(text, "role=\"img\" aria-label=\"Round trip") == 1);
             CHECK(count(text, "class=\"halo\"") == (pairs > 1 ? columns : 0));
@@ -127,7 +127,7 @@ TEST_CASE("huge, tiny, zero and missing samples make no broken figure") {
         CHECK(balanced(text));
         CHECK(count(text, "nan") == 0);
         CHECK(count(text, "inf") == 0);
-        CHECK(count(text, "%\" y=\"7\" width=\"-") == 0);
+        CHECK(count(text, "%\" y=\"10\" width=\"-") == 0);
     }
 }
 

@@ -60,7 +60,7 @@ TEST_CASE("what cannot be meant is refused") {
                                                {"--pairs", "0"},
                                                {"--pairs", "101"},
                                                {"--pairs", "1.5"},
-                                               {"--streams", ""},
+
                                                {"--streams", "1,,2"},
                                                {"--streams", "0"},
                                                {"--streams", "99999"},
