@@ -51,6 +51,7 @@ def as_nobody():
 
 
 def folder_of_nobody(t):
+    """Which nobody reaches from where it starts, the test's folder, alone."""
     os.chmod(t.folder, 0o711)
     out = os.path.join(t.folder, "out")
     os.mkdir(out)
@@ -85,7 +86,7 @@ def rows_of(found):
 @test("B.alone_as_nobody", seconds=120)
 def alone(t):
     out = folder_of_nobody(t)
-    bench = t.run("burin-bench", [t.binary, "bench", "--quick", "--seconds", "0.2", "--pairs", "1", "--streams", "1,4", "--timeout", "60", "--out", out],
+    bench = t.run("burin-bench", [t.binary, "bench", "--quick", "--seconds", "0.2", "--pairs", "1", "--streams", "1,4", "--timeout", "60", "--out", "out"],
                   seconds=100, restrict=as_nobody)
     t.equal(bench.popen.returncode, 0, f"the status of {bench.text()}")
     t.equal(others_here(), [], "processes that are left")
@@ -181,7 +182,7 @@ def ends_and_bounds(t):
     # What it says of what cannot be.
     t.check(os.path.isdir(t.folder) and not os.path.exists(os.path.join(t.folder, "burin-bench")), "no folder that was not asked for")
     for status, words, arguments in ((2, "--seconds", ["--seconds", "soon"]), (2, "--frob", ["--frob"]), (1, "cannot write into", ["--out", "/proc/none"]),
-                                     (1, "not results of burin bench", ["render", "/dev/null"]), (1, "cannot read", ["render", "nowhere.json"]),
+                                     (1, "not results of burin bench", ["render", t.file("other.json", "{}")]), (1, "cannot read", ["render", "nowhere.json"]),
                                      (1, "port 1: Permission denied" if os.geteuid() else "nowhere.invalid", ["serve", "nowhere.invalid:7"]),
                                      (1, "burin server has ended", ["--server-flags", "--nonsense"])):
         process = t.run("burin-bench", [t.binary, "bench", *arguments], seconds=20)

@@ -192,6 +192,12 @@ std::string percentiles(const results& all) {
     return out + "</table></div>\n";
 }
 
+std::string capital(std::string text) {
+    if (!text.empty() && text[0] >= 'a' && text[0] <= 'z')
+        text[0] = static_cast<char>(text[0] - 'a' + 'A');
+    return text;
+}
+
 // ---- the page -----------------------------------------------------------------------------------
 
 std::string figure(std::string_view title, std::string note, std::string_view chart) {
@@ -205,7 +211,7 @@ std::string ends_text(const results& all) {
     for (const column& c : all.columns)
         if (c.ends.size() > 1) {
             std::string rest = fmt::format("{}", fmt::join(c.ends.begin() + 1, c.ends.end(), ", "));
-            return fmt::format(" Dark: {}, light: {}.", c.ends[0], rest);
+            return fmt::format(" Left: {}, right: {}.", c.ends[0], rest);
         }
     return {};
 }
@@ -216,8 +222,7 @@ std::string charts(const results& all) {
     std::string out;
     for (const group_title& group : group_titles) {
         const std::string note(group.note);
-        if (group.group == "idle" &&
-            std::any_of(all.curves.begin(), all.curves.end(), [](const curve&) { return true; }))
+        if (group.group == "idle")
             out +=
                 figure("Round trips by percentile",
                        fmt::format("One byte there and back: so many of all round trips came back "
@@ -226,11 +231,8 @@ std::string charts(const results& all) {
                        curve_chart(all));
         if (group.group == "idle" || group.group == "loaded") continue;
         std::string more;
-        if (group.group == "cpu") more = ends_text(all) + " What is not used is left for others.";
-        out += figure(group.title,
-                      fmt::format("{}{}.{}{}", static_cast<char>(std::toupper(note[0])),
-                                  note.substr(1), more, bars),
-                      bar_chart(all, group.group));
+        if (group.group == "cpu") more = ends_text(all);
+        out += figure(group.title, capital(note) + "." + more + bars, bar_chart(all, group.group));
     }
     return out;
 }
@@ -287,7 +289,7 @@ std::string page(const results& all) {
             html(name));
     out += charts(all);
     out += fmt::format("<section><h2>All figures</h2><p class=\"soft\">{}.</p>\n{}{}</section>\n",
-                       html(samples_text(all)), figures(all), percentiles(all));
+                       html(capital(samples_text(all))), figures(all), percentiles(all));
     out += fmt::format(
         "<section><h2>Conditions</h2>\n{}<p class=\"soft\" style=\"margin-top:1rem\">Machines "
         "swing by 10 to 20 % between times of "

@@ -35,7 +35,7 @@ figcaption p,section>p{font-size:.9rem}
 .card dt{color:var(--soft);overflow-wrap:normal}
 .card dd{margin:0;text-align:right;white-space:nowrap}
 .card dd b{font-size:1.05rem}
-.who{border-left:4px solid var(--k);padding-left:.5rem;font-size:.9rem;line-height:1.25;align-self:center}
+.who{border-left:4px solid var(--k);padding-left:.5rem;font-size:.9rem;line-height:1.25;align-self:center;margin:.15rem 0}
 .bars{margin-top:.4rem}
 .bar{display:grid;grid-template-columns:minmax(6rem,11rem) 1fr 9.5rem;column-gap:.9rem;align-items:stretch}
 .track{width:100%;height:38px;display:block;overflow:visible}
@@ -64,7 +64,7 @@ white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 table{border-collapse:collapse;font-size:.88rem;min-width:100%}
 th,td{padding:.32rem .8rem;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:normal}
 th:first-child{text-align:left;padding-left:0;font-weight:400;min-width:9rem;position:sticky;left:0;background:var(--paper)}
-thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--ink);max-width:14rem;overflow-wrap:anywhere}
+thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--ink);min-width:5.2rem;max-width:14rem;overflow-wrap:break-word}
 thead th.ratio{font-weight:400;color:var(--soft)}
 tr.group th{font-weight:600;padding-top:1.1rem;border-bottom-color:var(--soft)}
 td .who,th .who{display:block;min-width:8rem;overflow-wrap:anywhere}
@@ -75,7 +75,7 @@ td small{display:block;white-space:nowrap}td.ratio{color:var(--soft)}
 .bar{grid-template-columns:1fr auto;row-gap:.15rem;margin-top:.5rem}.bar .track,.bar.axis div{grid-column:1/-1;grid-row:2}
 .bar.axis{margin-top:0}.bar.axis>span:first-child{display:none}.bar.axis div{grid-row:1}
 .bar .value{text-align:right}
-.plot{margin:.8rem 5.2rem 2.4rem 3.6rem}.plot .end{width:5.2rem}
+.plot{margin:.8rem 6.4rem 2.4rem 3.6rem}.plot .end{width:6.4rem}
 .facts{grid-template-columns:1fr}.facts dd{margin-bottom:.4rem}th,td{padding:.32rem .5rem}}
 @media print{:root{--card:#fff}figure,section,.card{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 )css";
