@@ -1,5 +1,5 @@
-// The program: `burin server`, `burin client`, `burin doctor`. Reads the command line, prints what
-// is wrong with it, and calls the engine.
+// The program: `burin server`, `burin client`, `burin doctor`, `burin bench`. Reads the command line,
+// prints what is wrong with it, and calls the engine.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -17,6 +17,7 @@
 #include "core/engine/log.hh"
 #include "core/engine/server.hh"
 #include "crypto/host_key.hh"
+#include "tools/bench/bench.hh"
 #include "tools/command_line.hh"
 #include "tools/doctor.hh"
 
@@ -105,6 +106,7 @@ int main(int argc, char** argv) {
         return stops(c, status) ? status : engine::run_client(c.settings);
     }
     if (name == "doctor") return tools::run_doctor(arguments);
+    if (name == "bench") return tools::bench::run(arguments);
     if (name == "version" || name == "--version" || name == "-version" || name == "-v" ||
         name == "--v") {
         print(BURIN_VERSION "\n");

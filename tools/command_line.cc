@@ -526,8 +526,10 @@ std::string program_help() {
         "                                                forward what a TUN device takes in\n"
         "  burin doctor [--json] [server]                what this machine has for a tunnel, and "
         "what to change\n"
+        "  burin bench [flags] [serve | [NAME=]HOST:PORT...]\n"
+        "                                                measure a tunnel, and draw what it reached\n"
         "  burin version                                 print the version\n\n"
-        "burin server --help and burin client --help tell their flags.\n",
+        "burin server --help, burin client --help and burin bench --help tell their flags.\n",
         BURIN_VERSION);
 }
 
