@@ -5,6 +5,9 @@
 //   bench_load rtt HOST PORT            ping-pong of --size B (1), --count N (10000), --seconds S
 //   bench_load connect HOST PORT        connections with a byte each way: --count N (1000),
 //                                       --parallel P (1), --seconds S
+//   bench_load open HOST PORT           --count N (10000) connections, each with a byte each way,
+//                                       --parallel P (256) on their way: how long until all are
+//                                       open at once
 //   bench_load idle HOST PORT           opens --count N (1000); each carries --bytes-each B (1MiB),
 //                                       --direction up|down|both (both), --parallel P (64) at a
 //                                       time; prints a line when all are idle, keeps them until
@@ -34,6 +37,7 @@
 #include <csignal>
 
 #include "bench/load_client.hh"
+#include "bench/load_open.hh"
 #include "bench/load_server.hh"
 
 namespace load {
@@ -297,6 +301,7 @@ int run(const options& set) {
     if (set.mode == "up" || set.mode == "down" || set.mode == "both") return run_bulk_mode(set);
     if (set.mode == "rtt") return run_rtt_mode(set);
     if (set.mode == "connect") return run_connect_mode(set);
+    if (set.mode == "open") return run_open(set);
     if (set.mode == "idle") return run_idle(set);
     if (set.mode == "stall") return run_stall(set);
     die("unknown mode '%s'", set.mode.c_str());

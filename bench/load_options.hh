@@ -117,7 +117,7 @@ inline options parse(int argc, char** argv) {
     }
     if (words.size() < 2 || words.size() > 3)
         die("usage: bench_load serve|sink|source|echo [HOST] PORT, or "
-            "up|down|both|rtt|connect|idle|stall HOST PORT [options]");
+            "up|down|both|rtt|connect|open|idle|stall HOST PORT [options]");
     set.mode = words.front();
     set.port = words.back();
     if (words.size() == 3) set.host = words[1];

@@ -18,6 +18,7 @@ class Peer:
     name = ""
     about = ""
     congestion = None
+    opens_many = False  # whether it can be asked for 10 000 connections at once
     destination = DESTINATIONS[0]  # in the pair of namespaces; no two peers that route there share one
 
     def __init__(self, space, topology="loopback"):
@@ -57,6 +58,7 @@ class Peer:
 class Direct(Peer):
     name = "direct"
     about = "no tunnel"
+    opens_many = True
 
     def start(self):
         self.entry = (self.server_host, LOAD_PORT)
@@ -67,6 +69,7 @@ class Burin(Peer):
 
     name = "burin"
     about = "forwarded port, ws, aes128-gcm"
+    opens_many = True
     server_port, entry_port = 7101, 7102
 
     def __init__(self, space, topology, binary, server_options=(), client_options=()):

@@ -45,6 +45,7 @@ std::size_t client_session::on_head(bytes_view bytes) noexcept {
     if (_owner.server_sends_eof()) _connection->set_peer_sends_eof();
     if (answer.peer_features.has(http::feature::cancel)) _connection->set_takes_opens_back();
     if (answer.peer_features.has(http::feature::unreachable)) _connection->set_tells_unreachable();
+    if (answer.peer_features.has(http::feature::early_data)) _connection->set_takes_early_data();
     return answer.consumed;
 }
 

@@ -23,19 +23,21 @@ constexpr std::size_t session_bytes = 2048, ssh_bytes = 6144;
 class server_session::dialling final : public ssh::channel_end {
   public:
     dialling(server_session& s, ssh::channel& c, relay::target t)
-        : _session(s), _channel(c), _target(std::move(t)) {
+        : _session(s), _channel(c), _target(std::move(t)), _early(s._worker.pieces()) {
         c.end = this;
         _session.hold();
         ++_session._dials;
         _session._worker.dialer().start(_dial, _target.host, _target.port);
     }
 
-    // Nothing but its end reaches a channel that was not accepted yet: the session is over, or the
-    // peer has taken its open back.
+    // What reaches a channel that was not accepted yet is early data, and its end: the session is
+    // over, or the peer has taken its open back.
     void on_confirmed() noexcept override {}
     void on_refused(ssh::open_failure_reason, std::string_view) noexcept override {}
-    void on_data(bytes_span, const ring::buffer&) noexcept override {}
-    void on_eof() noexcept override {}
+    void on_data(bytes_span payload, const ring::buffer& holder) noexcept override {
+        _early.add(payload, holder);
+    }
+    void on_eof() noexcept override { _early.ended = true; }
     void on_sendable() noexcept override {}
     void on_closed(ssh::close_cause) noexcept override {
         _dial.cancel();
@@ -56,7 +58,7 @@ class server_session::dialling final : public ssh::channel_end {
         --s._dials;
         if (int descriptor = _dial.take_descriptor(); descriptor >= 0) {
             relay::socket_relay::dialled(s._worker.relays(), *s._connection, s, descriptor,
-                                         _channel, ++s._flow_number);
+                                         _channel, ++s._flow_number, &_early);
         } else {
             s.log(true, fmt::format("tun: conn#{}: {}", ++s._flow_number, escape(_dial.text())));
             s._connection->refuse(_channel, ssh::open_failure_reason::connect_failed, _dial.text());
@@ -71,6 +73,7 @@ class server_session::dialling final : public ssh::channel_end {
     server_session& _session;
     ssh::channel& _channel;
     relay::target _target;
+    relay::early_payload _early;
     relay::member_dial<&dialling::on_dialled> _dial{this};
 };
 
@@ -183,6 +186,7 @@ std::size_t server_session::on_http(bytes_view bytes) noexcept {
         _peer_is_go = !d.peer_is_burin;
         if (d.peer_features.has(http::feature::cancel)) _connection->set_takes_opens_back();
         if (d.peer_features.has(http::feature::unreachable)) _connection->set_tells_unreachable();
+        if (d.peer_features.has(http::feature::early_data)) _connection->set_takes_early_data();
         _carries_echo = (d.peer_features & _shared.features()).has(http::feature::echo);
     } else if (d.close) {
         finish_raw();

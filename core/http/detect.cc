@@ -14,7 +14,8 @@ struct known_feature {
 constexpr known_feature known_features[] = {{"batch", feature::batch},
                                             {"cancel-open", feature::cancel},
                                             {"echo", feature::echo},
-                                            {"unreachable", feature::unreachable}};
+                                            {"unreachable", feature::unreachable},
+                                            {"early-data", feature::early_data}};
 
 bool starts_like(std::string_view bytes, std::string_view mark) noexcept {
     std::size_t n = std::min(bytes.size(), mark.size());

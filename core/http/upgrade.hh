@@ -33,13 +33,15 @@ enum class feature : std::uint8_t {
     cancel,  // "cancel-open": takes an open back (docs/wire.md section 8.9)
     echo,    // "echo": a server that pings destinations for its client (docs/wire.md section 13.2)
     unreachable,  // "unreachable": what became of datagrams (docs/wire.md section 13.3)
+    early_data,   // "early-data": payload behind an open not yet answered (docs/wire.md
+                  // section 13.4)
 };
 
 class feature_set {
   public:
     constexpr feature_set() = default;
     // Everything this program knows.
-    static constexpr feature_set all() noexcept { return feature_set(15u); }
+    static constexpr feature_set all() noexcept { return feature_set(31u); }
     constexpr feature_set without(feature f) const noexcept {
         return feature_set(_bits & ~(1u << unsigned(f)));
     }

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "core/ssh/channel.hh"
@@ -44,15 +45,17 @@ class context {
     ring::microseconds_t now = 0;           // of this turn
 
     // ---- flush, in this order ----
-    // One sendmsg for every relay that has payload for its socket.
+    // Channels for flows that came in the last turn, with what their programs have said since; then
+    // one sendmsg for every relay that has payload for its socket.
     void flush_sends() noexcept;
     // Receives that can go on.
     void flush_receives() noexcept;
     // Relays that ended are freed last, when no list names them.
     void bury() noexcept;
 
-    // Sends that found no place in this turn's flush: the next turn comes at once.
-    bool pending() const noexcept { return _sending != nullptr; }
+    // Sends that found no place in this turn's flush, or flows that came in it: the next turn comes
+    // at once.
+    bool pending() const noexcept { return _sending != nullptr || !_starting.empty(); }
 
     std::uint32_t alive() const noexcept { return _alive; }
     // Once a second: flows from which nothing is received just now are watched for a reset.
@@ -68,9 +71,19 @@ class context {
     friend class socket_relay;
     static constexpr std::size_t vectors_a_turn = 8192, messages_a_turn = 1024;
 
+    // A flow that waits for the first look at its socket.
+    struct starting {
+        socket_relay* relay;
+        std::string_view type;
+        bytes_view extra;
+        bool looked;
+    };
+    void open_started() noexcept;
+
     ring::member_timer<&context::on_sweep> _sweep{this};
     std::uint32_t _alive = 0;
     socket_relay* _all = nullptr;
+    std::vector<starting> _starting;
     socket_relay* _sending = nullptr;
     socket_relay* _receiving = nullptr;
     socket_relay* _dead = nullptr;

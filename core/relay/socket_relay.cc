@@ -46,7 +46,19 @@ std::uint32_t context::receive_share() const noexcept {
     return std::clamp(share, least_receive_bytes, buffers.bytes());
 }
 
+void context::open_started() noexcept {
+    std::size_t kept = 0;
+    for (starting& s : _starting) {
+        if (!std::exchange(s.looked, true))
+            _starting[kept++] = s;
+        else
+            s.relay->ask(s.type, s.extra);
+    }
+    _starting.resize(kept);
+}
+
 void context::flush_sends() noexcept {
+    open_started();
     _vectors.clear();
     _messages.clear();
     socket_relay* r = _sending;
@@ -78,7 +90,7 @@ void context::bury() noexcept {
     socket_relay* kept = nullptr;
     while (r != nullptr) {
         socket_relay* after = r->_next_dead;
-        if (r->_listed_sending || r->_listed_receiving) {
+        if (r->_listed_sending || r->_listed_receiving || r->_starting) {
             r->_next_dead = kept;
             kept = r;
         } else {
@@ -111,9 +123,6 @@ socket_relay::socket_relay(context& c, ssh::connection& connection, flow_observe
       _observer(observer),
       _descriptor(descriptor),
       _number(number) {
-    // Whatever ends this process, SIGKILL included, ends the flow with a reset: only end() makes a
-    // FIN of it.
-    set_linger(_descriptor, true);
     ++c.counters.flows;
     ++c._alive;
     if (!c._sweep.armed()) c.timers.arm(c._sweep, c.now + sweep_interval);
@@ -134,20 +143,48 @@ socket_relay* socket_relay::start(context& c, ssh::connection& connection, flow_
                                   std::uint32_t number, std::uint32_t origin) {
     auto* r = new socket_relay(c, connection, observer, descriptor, number);
     r->_origin = origin;
-    r->_channel = connection.open(*r, type, extra);
-    if (r->_channel == nullptr) {
-        observer.on_flow_refused(*r, "no more channels (see --max-channels and --memory)");
-        r->end(ending::reset);
-        return nullptr;
-    }
+    // One look at the socket saves a send here and a receive there; it is never waited for.
+    r->_starting = connection.takes_early_data();
+    if (r->_starting)
+        c._starting.push_back({r, type, extra, false});
+    else
+        r->ask(type, extra);
+    if (r->_ending) return nullptr;
+    r->want_receive();
     return r;
+}
+
+void socket_relay::ask(std::string_view type, bytes_view extra) noexcept {
+    _starting = false;
+    if (_ending) return;
+    _channel = _connection.open(*this, type, extra, ssh::early::data);
+    if (_channel == nullptr) {
+        if (!_connection.over())
+            _observer.on_flow_refused(*this, "no more channels (see --max-channels and --memory)");
+        return end(ending::reset);
+    }
+    while (ssh::piece* said = _out.pop()) {
+        // What must wait for the answer keeps no receive buffer.
+        if (_connection.sendable(*_channel) < said->size) _context.pieces.own(*said);
+        _connection.send(*_channel, said);
+    }
+    if (_read_ended) _connection.send_eof(*_channel);
 }
 
 socket_relay* socket_relay::dialled(context& c, ssh::connection& connection,
                                     flow_observer& observer, int descriptor, ssh::channel& channel,
-                                    std::uint32_t number) {
+                                    std::uint32_t number, early_payload* early) {
+    // Whatever ends this process, SIGKILL included, ends the flow with a reset: only end() makes a
+    // FIN of it.
+    set_linger(descriptor, true);
     auto* r = new socket_relay(c, connection, observer, descriptor, number);
     r->_channel = &channel;
+    if (early != nullptr && (early->ended || !early->pieces.empty())) {
+        r->_out = std::exchange(early->pieces, {});
+        r->_bytes_received = r->_out.bytes();
+        r->_write_ending = early->ended;
+        r->want_send();
+    }
     observer.on_flow_open(*r);  // first: accept() may find the session over and end the flow
     connection.accept(channel, *r);
     return r;
@@ -168,9 +205,9 @@ void socket_relay::want_receive() noexcept {
 }
 
 void socket_relay::arm_receive() noexcept {
-    if (_receive.in_flight || _read_ended || _ending || _channel == nullptr) return;
+    if (_receive.in_flight || _read_ended || _ending || (_channel == nullptr && !_starting)) return;
     _receive_cancelled = false;
-    std::uint32_t credit = _connection.sendable(*_channel);
+    const std::uint32_t credit = _starting ? ssh::early_bytes : _connection.sendable(*_channel);
     if (credit == 0) return;  // on_sendable() comes with credit
     // A flow asks for twice what came last: thousands that are idle bring little when all of them
     // start at once, and one that moves bulk has its share after a few receives.
@@ -222,14 +259,17 @@ void socket_relay::on_received(ring::completion c) noexcept {
         ++_context.counters.receives;
         ++_context._received_this_turn;
         _context.counters.received_bytes += size;
-        if (_channel == nullptr) return;  // the peer has closed and takes nothing any more
+        // The peer has closed and takes nothing any more.
+        if (_channel == nullptr && !_starting) return;
         _bytes_sent += size;
         std::byte* at = buffer.data();
+        if (_starting) return _out.push(_context.pieces.make(std::move(buffer), {at, size}));
         _connection.send(*_channel, std::move(buffer), {at, size});
         return;  // armed again when the flush has sealed it
     }
     if (c.result == 0) {
         _read_ended = true;
+        if (_starting) return;  // ask() says so
         if (_channel != nullptr) _connection.send_eof(*_channel);
         return settle();
     }

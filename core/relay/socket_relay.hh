@@ -35,18 +35,38 @@ class flow_observer {
     virtual bool close_means_eof() const noexcept = 0;
 };
 
+// What came with an open while its destination was dialled (docs/wire.md section 13.4). It keeps no
+// receive buffer.
+struct early_payload {
+    explicit early_payload(ssh::piece_pool& p) : pool(p) {}
+    ~early_payload() { pieces.clear(pool); }
+    early_payload(const early_payload&) = delete;
+    early_payload& operator=(const early_payload&) = delete;
+    void add(bytes_span payload, const ring::buffer& holder) noexcept {
+        pieces.push(pool.make(holder.share(), payload));
+        pieces.own(pool);
+    }
+
+    ssh::piece_pool& pool;
+    ssh::piece_list pieces;
+    bool ended = false;  // EOF behind it
+};
+
 class socket_relay final : public ssh::channel_end {
   public:
     // Entry side: a connection that was accepted here asks the peer for a channel. Takes the
-    // descriptor; when no channel is to be had the connection is reset. `number` is what logs call
-    // the flow, `origin` whatever tells the observer where it came in.
+    // descriptor, which closes with a reset unless told otherwise (SO_LINGER, which accepted ones
+    // inherit); when no channel is to be had the connection is reset. Where the peer takes early
+    // data, the open goes a turn later, with what the socket has by then: `type` and `extra` must
+    // live as long as the flow. `number` is what logs call the flow, `origin` whatever tells the
+    // observer where it came in.
     static socket_relay* start(context&, ssh::connection&, flow_observer&, int descriptor,
                                std::string_view type, bytes_view extra, std::uint32_t number,
                                std::uint32_t origin = 0);
     // Exit side: a connection that was dialled for the peer's channel, which is accepted here.
-    // Takes the descriptor.
+    // Takes the descriptor, and what the peer has sent already.
     static socket_relay* dialled(context&, ssh::connection&, flow_observer&, int descriptor,
-                                 ssh::channel&, std::uint32_t number);
+                                 ssh::channel&, std::uint32_t number, early_payload* = nullptr);
 
     void on_confirmed() noexcept override;
     void on_refused(ssh::open_failure_reason, std::string_view text) noexcept override;
@@ -67,6 +87,7 @@ class socket_relay final : public ssh::channel_end {
     friend class context;
     socket_relay(context&, ssh::connection&, flow_observer&, int descriptor, std::uint32_t number);
 
+    void ask(std::string_view type, bytes_view extra) noexcept;
     void want_receive() noexcept;
     void arm_receive() noexcept;
     void on_received(ring::completion) noexcept;
@@ -95,13 +116,15 @@ class socket_relay final : public ssh::channel_end {
     socket_relay* _next_sending = nullptr;
     socket_relay* _next_receiving = nullptr;
     socket_relay* _next_dead = nullptr;
-    ssh::piece_list _out;  // for the socket
+    // For the socket; while the flow is starting, what it was the first to say.
+    ssh::piece_list _out;
     std::uint64_t _bytes_sent = 0, _bytes_received = 0;
     int _descriptor;
     std::uint32_t _number;
     std::uint32_t _origin = 0;
     std::uint32_t _last_received = 0;  // bytes of the last receive
     bool _listed_sending = false, _listed_receiving = false;
+    bool _starting = false;      // in the context's list of those, without a channel yet
     bool _read_ended = false;    // FIN of the socket seen, EOF sent
     bool _write_ending = false;  // EOF of the channel seen: FIN after what is queued
     bool _write_ended = false;

@@ -83,6 +83,15 @@ class piece_list {
         _last = p;
         _bytes += p->size;
     }
+    // The first piece, which is the caller's from now on; nullptr when there is none. Not after
+    // own().
+    piece* pop() noexcept {
+        piece* p = _first;
+        if (p == nullptr) return nullptr;
+        _first = p->next;
+        _bytes -= p->size;
+        return p;
+    }
     // Takes `bytes` (no more than the first piece holds) from the front.
     void take(std::uint32_t bytes, piece_pool&) noexcept;
     // The same over as many pieces as it takes.
@@ -112,8 +121,9 @@ class channel_end {
     virtual void on_confirmed() noexcept = 0;
     // Our open was refused; the channel is gone.
     virtual void on_refused(open_failure_reason, std::string_view text) noexcept = 0;
-    // Payload in order; it lies in `holder`, which may be shared to keep it (then: only for this
-    // turn).
+    // Payload in order, of a channel that we have not answered yet as well (docs/wire.md section
+    // 13.4: at most early_bytes of it, and on_eof() behind); it lies in `holder`, which may be
+    // shared to keep it (then: only for this turn).
     virtual void on_data(bytes_span payload, const ring::buffer& holder) noexcept = 0;
     virtual void on_eof() noexcept = 0;
     // A request about the channel to which no reply is wanted. What the end does not know it
@@ -162,8 +172,9 @@ struct channel {
     channel_state state = channel_state::opening;
     bool eof_wanted = false, eof_sent = false, eof_received = false;
     bool close_wanted = false;
-    bool quick = false;  // among those that send little, while it has something to seal
-    std::uint32_t stalls = 0;           // times the peer's credit was used up
+    bool quick = false;        // among those that send little, while it has something to seal
+    bool early = false;        // payload may go before the answer
+    std::uint32_t stalls = 0;  // times the peer's credit was used up
     std::uint32_t queued_since_ms = 0;  // when the queue began to wait or was last sealed from
     piece_list queue;                   // payload not yet sealed
     std::uint64_t bytes_sent = 0, bytes_received = 0;

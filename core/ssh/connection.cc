@@ -52,14 +52,12 @@ channel* connection::make(channel_state state) noexcept {
 
 void connection::settle(const channel& c) noexcept {
     if (c.state == channel_state::opening || c.state == channel_state::abandoned) --_unanswered;
-    if (c.state != channel_state::asked) return;
-    --_asked;
-    if (c.remote < _asked_by_remote.size() && _asked_by_remote[c.remote] == &c)
-        _asked_by_remote[c.remote] = nullptr;
+    if (c.state == channel_state::asked) --_asked;
 }
 
 void connection::free(channel& c) noexcept {
     settle(c);
+    if (find_remote(c.remote) == &c) _by_remote[c.remote] = nullptr;
     if (_ready.first() == &c && !_quick_turn) _turn_left = 0;
     leave_turn(c);
     _adjust.remove(c);
@@ -104,6 +102,10 @@ bool connection::answered(const channel& c) noexcept {
     return c.state == channel_state::open || c.state == channel_state::closing;
 }
 
+bool connection::may_send(const channel& c) noexcept {
+    return c.state == channel_state::open || (c.early && c.state == channel_state::opening);
+}
+
 // ---- messages in ----
 
 void connection::receive(bytes_span payload, const ring::buffer& holder) noexcept {
@@ -131,6 +133,8 @@ void connection::receive(bytes_span payload, const ring::buffer& holder) noexcep
             _events.on_request_reply(number_of(payload) == message::request_success,
                                      payload.subspan(1));
             break;
+        case message::early_data:
+        case message::early_eof: on_early(payload, holder); break;
         default: _transport.refuse_unknown(); break;
     }
 }
@@ -146,15 +150,20 @@ void connection::on_data(bytes_span payload, const ring::buffer& holder) noexcep
     if (c->eof_received) return violation("data after EOF");
     if (size > max_payload_bytes) return violation("incoming packet exceeds maximum payload size");
     if (size > c->receive_left) return violation("remote side wrote too much");
-    if (size == 0) return;
-    c->receive_left -= size;
-    c->bytes_received += size;
-    c->since_growth += size;
-    if (c->end == nullptr) {  // closing: nobody takes it; the window dies with the channel
+    take(*c, payload.subspan(data_header_bytes), holder);
+}
+
+void connection::take(channel& c, bytes_span data, const ring::buffer& holder) noexcept {
+    if (data.empty()) return;
+    const auto size = static_cast<std::uint32_t>(data.size());
+    c.receive_left -= size;
+    c.bytes_received += size;
+    c.since_growth += size;
+    if (c.end == nullptr) {  // closing: nobody takes it; the window dies with the channel
         _counters.dropped_bytes += size;
         return;
     }
-    c->end->on_data(payload.subspan(data_header_bytes), holder);
+    c.end->on_data(data, holder);
 }
 
 void connection::on_extended_data(bytes_view payload) noexcept {
@@ -196,11 +205,7 @@ void connection::on_open(bytes_view payload) noexcept {
     c->remote = open.sender;
     c->send_credit = open.window;
     c->max_packet = std::min(open.max_packet, max_payload_bytes);
-    // Ends of ours number their channels from 0.
-    if (_takes_opens_back && c->remote < _limits.max_channels) {
-        if (c->remote >= _asked_by_remote.size()) _asked_by_remote.resize(c->remote + 1);
-        _asked_by_remote[c->remote] = c;
-    }
+    note_remote(*c);
     _events.on_open(*c, open);
 }
 
@@ -218,13 +223,17 @@ void connection::on_confirmation(bytes_view payload) noexcept {
     if (c->state != channel_state::opening) return violation("unexpected channel confirmation");
     if (message.max_packet < 9 || message.max_packet > 0x80000000u)
         return violation("channel confirmation with an invalid maximum packet");
+    // What went early is part of the window (docs/wire.md section 13.4).
+    if (message.window < c->bytes_sent)
+        return violation("channel confirmation with a window below the early data");
     settle(*c);
     c->remote = message.sender;
-    c->send_credit = message.window;
+    c->send_credit = message.window - static_cast<std::uint32_t>(c->bytes_sent);
     c->max_packet = std::min(message.max_packet, max_payload_bytes);
     c->state = channel_state::open;
     ++_counters.channels_opened;
     channel_end* end = c->end;
+    if (!c->queue.empty()) mark_ready(*c);
     if (c->eof_wanted && !finish_if_due(*c)) return;
     end->on_confirmed();
 }
@@ -312,9 +321,15 @@ void connection::on_channel_reply(bytes_view payload) noexcept {
 
 // ---- opening ----
 
-channel* connection::open(channel_end& end, std::string_view type, bytes_view extra) noexcept {
+channel* connection::open(channel_end& end, std::string_view type, bytes_view extra,
+                          early goes) noexcept {
     channel* c = make(channel_state::opening);
     if (c == nullptr) return nullptr;
+    if (goes == early::data && _takes_early_data && c->local < early_channels) {
+        c->early = true;
+        c->send_credit = early_bytes;
+        c->max_packet = max_payload_bytes;
+    }
     channel_open message;
     message.type = type;
     message.sender = c->local;
@@ -339,7 +354,7 @@ void connection::accept(channel& c, channel_end& end) noexcept {
     channel_open_confirmation message;
     message.recipient = c.remote;
     message.sender = c.local;
-    message.window = c.receive_left;
+    message.window = c.receive_left + static_cast<std::uint32_t>(c.bytes_received);  // early data
     message.max_packet = max_payload_bytes;
     _scratch.clear();
     build(_scratch, message);
@@ -359,7 +374,7 @@ void connection::refuse(channel& c, open_failure_reason reason, std::string_view
 // ---- payload ----
 
 std::uint32_t connection::sendable(channel& c) noexcept {
-    if (c.state != channel_state::open || c.eof_wanted || c.close_wanted) return 0;
+    if (!may_send(c) || c.eof_wanted || c.close_wanted) return 0;
     if (_queued_bytes >= queued_limit_bytes) {
         want_more(c);
         return 0;
@@ -411,11 +426,14 @@ void connection::abort(channel& c) noexcept {
 }
 
 bool connection::finish_if_due(channel& c) noexcept {
-    if (!c.queue.empty() || c.state != channel_state::open) return true;
+    if (!c.queue.empty() || !may_send(c)) return true;
     if (c.eof_wanted && !c.eof_sent) {
         c.eof_sent = true;
         _scratch.clear();
-        build_eof(_scratch, c.remote);
+        if (c.state == channel_state::open)
+            build_eof(_scratch, c.remote);
+        else
+            build_early_eof(_scratch, c.local);
         if (!queue()) return false;
     }
     return !c.close_wanted || send_close(c);
@@ -439,7 +457,7 @@ void connection::tell_sendable() noexcept {
     while (!_waiting.empty() && _queued_bytes < queued_limit_bytes) {
         channel* c = _waiting.first();
         _waiting.remove(*c);
-        if (c->end != nullptr && c->state == channel_state::open) c->end->on_sendable();
+        if (c->end != nullptr && may_send(*c)) c->end->on_sendable();
     }
 }
 
@@ -465,16 +483,6 @@ void connection::notify(channel& c, std::string_view name, bytes_view rest) noex
     _scratch.clear();
     build(_scratch, channel_request{c.remote, name, false, rest});
     queue();
-}
-
-void connection::take_back(bytes_view rest) noexcept {
-    if (rest.size() != 4) return violation("malformed cancel-open");
-    const std::uint32_t remote = load_u32(rest.data());
-    channel* c = remote < _asked_by_remote.size() ? _asked_by_remote[remote] : nullptr;
-    if (c == nullptr || c->end == nullptr) return;  // it has been answered meanwhile
-    channel_end* end = std::exchange(c->end, nullptr);
-    refuse(*c, open_failure_reason::connect_failed, "taken back");
-    end->on_closed(close_cause::cut_off);
 }
 
 void connection::lose() noexcept {

@@ -58,6 +58,10 @@ struct connection_counters {
     std::uint64_t quick_packets = 0;  // sealed for channels that had no more to send
 };
 
+// What may go behind an open of ours before its answer: only what waits for nothing but the far
+// end.
+enum class early : std::uint8_t { nothing, data };
+
 class connection {
   public:
     connection(transport&, connection_events&, ring::budget&, piece_pool&,
@@ -73,13 +77,16 @@ class connection {
     // ---- opening ----
     // Asks the peer for a channel; nullptr when there is no budget, the limit is reached, or the
     // session is over.
-    channel* open(channel_end&, std::string_view type, bytes_view extra) noexcept;
+    // With `early`, when the peer takes early data, payload may go right behind the open.
+    channel* open(channel_end&, std::string_view type, bytes_view extra,
+                  early goes = early::nothing) noexcept;
     void accept(channel&, channel_end&) noexcept;
     void refuse(channel&, open_failure_reason, std::string_view text) noexcept;
 
     // ---- payload ----
-    // Bytes that may be queued now: credit of the peer not yet spoken for; 0 unless open. Also 0
-    // while the session has more than queued_limit_bytes to seal; on_sendable() follows then, too.
+    // Bytes that may be queued now: credit of the peer not yet spoken for; 0 unless open, or not
+    // answered and early. Also 0 while the session has more than queued_limit_bytes to seal;
+    // on_sendable() follows then, too.
     std::uint32_t sendable(channel&) noexcept;
     // Queues payload, at most sendable(); sealed in a later flush.
     void send(channel&, ring::buffer holder, bytes_view bytes) noexcept;
@@ -126,6 +133,8 @@ class connection {
     // The session ended: every end is told on_closed(lost); the table is empty afterwards.
     void lose() noexcept;
 
+    // lose() was called, or a rule was broken: nothing more is sent.
+    bool over() const noexcept { return _failed; }
     std::uint32_t open_channels() const noexcept { return _count; }
     // Of them, ours that the peer has not answered yet, abandoned ones included.
     std::uint32_t unanswered() const noexcept { return _unanswered; }
@@ -141,6 +150,9 @@ class connection {
     // Both ends know cancel-open.
     bool takes_opens_back() const noexcept { return _takes_opens_back; }
     void set_takes_opens_back() noexcept { _takes_opens_back = true; }
+    // Both ends know early-data.
+    bool takes_early_data() const noexcept { return _takes_early_data; }
+    void set_takes_early_data() noexcept { _takes_early_data = true; }
     // Both ends know `unreachable`.
     bool tells_unreachable() const noexcept { return _tells_unreachable; }
     void set_tells_unreachable() noexcept { _tells_unreachable = true; }
@@ -171,10 +183,19 @@ class connection {
     // because the transport's queue is full, and every channel is gone then: touch none.
     bool queue() noexcept;
     static bool answered(const channel&) noexcept;
+    static bool may_send(const channel&) noexcept;
     // The channel has its answer, or is gone without.
     void settle(const channel&) noexcept;
 
+    void note_remote(channel&) noexcept;
+    // nullptr: there is none any more.
+    channel* find_remote(std::uint32_t id) const noexcept;
+    void take(channel&, bytes_span data, const ring::buffer& holder) noexcept;
+
     void on_data(bytes_span payload, const ring::buffer& holder) noexcept;
+    void on_early(bytes_span payload, const ring::buffer& holder) noexcept;
+    void on_early_data(bytes_span payload, const ring::buffer& holder) noexcept;
+    void on_early_eof(bytes_view) noexcept;
     void on_open(bytes_view) noexcept;
     void on_confirmation(bytes_view) noexcept;
     void on_open_failure(bytes_view) noexcept;
@@ -201,11 +222,12 @@ class connection {
     std::uint32_t _count = 0;
     std::uint32_t _unanswered = 0;  // of the opens that we sent
     std::uint32_t _asked = 0;       // of those that the peer sent
-    // By the peer's id, as long as they are not answered and the peer may take them back.
-    std::vector<channel*> _asked_by_remote;
+    // Those that the peer opened, by its ids, where it may name them by these.
+    std::vector<channel*> _by_remote;
     std::uint64_t _queued_bytes = 0;
     bool _peer_sends_eof = false;
     bool _takes_opens_back = false;
+    bool _takes_early_data = false;
     bool _tells_unreachable = false;
     bool _failed = false;
     byte_vector _scratch;
@@ -219,6 +241,12 @@ inline constexpr std::uint32_t max_payload_bytes = 32768;
 
 // The global request that takes an open back: the sender's id of the CHANNEL_OPEN, no reply wanted.
 inline constexpr std::string_view cancel_open_name = "cancel-open@burin";
+
+// docs/wire.md section 13.4: how much may go behind an open before its answer, and on which of the
+// opener's channels: whoever is asked keeps them by these numbers. Every channel's window has room
+// for it, so it is counted and held as part of that.
+inline constexpr std::uint32_t early_bytes = 16 * 1024, early_channels = 16 * 1024;
+static_assert(early_bytes <= ring::budget::base_bytes);
 
 // What a session may have queued before its channels wait, whatever credit they have: eight sends.
 // A session whose own connection is stuck holds little more, with thousands of busy channels.

@@ -67,7 +67,9 @@ bool connection::seal_packet(channel& c, std::uint32_t most, packet_sink& sink) 
     const std::size_t sealed = _transport.sealed_size(data_header_bytes + size);
     std::byte* out = sink.room(sealed);
     if (out == nullptr) return false;
-    data_header head = make_data_header(c.remote, size);
+    const data_header head = c.state == channel_state::opening
+                                 ? make_data_header(c.local, size, message::early_data)
+                                 : make_data_header(c.remote, size);
     _transport.seal(head, side_by_side(c, size), out);
     sink.commit(sealed);
     c.send_credit -= size;

@@ -106,6 +106,7 @@ bool parse(bytes_view payload, channel_request& into) {
 bool parse_recipient(bytes_view payload, std::uint32_t& recipient) {
     switch (number_of(payload)) {
         case message::channel_eof:
+        case message::early_eof:
         case message::channel_close:
         case message::channel_success:
         case message::channel_failure: break;
@@ -166,6 +167,9 @@ void build_request_failure(byte_vector& out, bytes_view rest) {
 }
 void build_eof(byte_vector& out, std::uint32_t recipient) {
     build_recipient(out, message::channel_eof, recipient);
+}
+void build_early_eof(byte_vector& out, std::uint32_t sender) {
+    build_recipient(out, message::early_eof, sender);
 }
 void build_close(byte_vector& out, std::uint32_t recipient) {
     build_recipient(out, message::channel_close, recipient);

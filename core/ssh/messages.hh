@@ -16,7 +16,7 @@
 namespace burin::ssh {
 
 // RFC 4253 section 12, RFC 4252 section 6, RFC 4254 section 9, RFC 8308; 192 and 193 are
-// ping@openssh.com.
+// ping@openssh.com, 194 and 195 our own (docs/wire.md section 13.4).
 enum class message : std::uint8_t {
     disconnect = 1,
     ignore = 2,
@@ -50,7 +50,14 @@ enum class message : std::uint8_t {
     channel_failure = 100,
     ping = 192,
     pong = 193,
+    early_data = 194,
+    early_eof = 195,
 };
+
+// Of a channel that is not answered yet, and so of the connection protocol.
+inline bool is_early(message number) {
+    return number == message::early_data || number == message::early_eof;
+}
 
 // The number of a payload; 0, which no message has, when it is empty.
 inline message number_of(bytes_view payload) {
@@ -128,7 +135,8 @@ bool parse(bytes_view payload, channel_window_adjust& into);
 bool parse(bytes_view payload, channel_data& into);
 bool parse(bytes_view payload, channel_extended_data& into);
 bool parse(bytes_view payload, channel_request& into);
-// EOF, CLOSE, CHANNEL_SUCCESS and CHANNEL_FAILURE are a number and a channel, nothing else.
+// EOF, early EOF, CLOSE, CHANNEL_SUCCESS and CHANNEL_FAILURE are a number and a channel, nothing
+// else.
 bool parse_recipient(bytes_view payload, std::uint32_t& recipient);
 
 void build(byte_vector& out, const global_request&);
@@ -140,18 +148,20 @@ void build(byte_vector& out, const channel_request&);
 void build_request_success(byte_vector& out, bytes_view rest);
 void build_request_failure(byte_vector& out, bytes_view rest);
 void build_eof(byte_vector& out, std::uint32_t recipient);
+void build_early_eof(byte_vector& out, std::uint32_t sender);
 void build_close(byte_vector& out, std::uint32_t recipient);
 void build_channel_success(byte_vector& out, std::uint32_t recipient);
 void build_channel_failure(byte_vector& out, std::uint32_t recipient);
 
-// What stands before the bytes of a CHANNEL_DATA packet: number, channel, length. The data path
-// seals it as the head.
+// What stands before the bytes of a CHANNEL_DATA packet, and of one with early data: number,
+// channel, length. The data path seals it as the head.
 inline constexpr std::size_t data_header_bytes = 9;
 using data_header = std::array<std::byte, data_header_bytes>;
-inline data_header make_data_header(std::uint32_t recipient, std::uint32_t size) noexcept {
+inline data_header make_data_header(std::uint32_t channel, std::uint32_t size,
+                                    message number = message::channel_data) noexcept {
     data_header head;
-    head[0] = static_cast<std::byte>(message::channel_data);
-    store_u32(head.data() + 1, recipient);
+    head[0] = static_cast<std::byte>(number);
+    store_u32(head.data() + 1, channel);
     store_u32(head.data() + 5, size);
     return head;
 }

@@ -160,6 +160,8 @@ void transport::machine::deliver_early(bytes_span payload) {
                   "message " + std::to_string(number) + " before the login");
     } else if (number == static_cast<unsigned>(message::ping)) {
         take_ping(payload);
+    } else if (link.speaks == dialect::chisel && is_early(number_of(payload))) {
+        link.events.on_message(payload);
     } else if (number != static_cast<unsigned>(message::pong)) {
         refuse_unknown();
     }

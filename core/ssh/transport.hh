@@ -53,9 +53,10 @@ class transport_events {
     // for the call. As a server, send() is possible from here on.
     virtual void on_authenticated(std::string_view user) = 0;
 
-    // A message with a number from 80 to 127, after authentication, never empty. The bytes lie in
-    // the run given to receive(), opened in place, and belong to whoever owns that run. Bulk data
-    // comes this way. A number that the owner does not know goes to refuse_unknown().
+    // A message of the connection protocol, after authentication, never empty: its number is 80 to
+    // 127, or one of is_early() from a chisel peer. The bytes lie in the run given to receive(),
+    // opened in place, and belong to whoever owns that run. Bulk data comes this way. A number that
+    // the owner does not know goes to refuse_unknown().
     virtual void on_message(bytes_span payload) = 0;
 
     // This connection is over; called once. The text fits one log line, peer bytes in it are

@@ -301,7 +301,7 @@ TEST_CASE("ends of ours name their features, unknown ones are ignored") {
     CHECK(d.peer_features.has(feature::batch));
     CHECK_FALSE(d.peer_features.has(feature::cancel));
     CHECK(d.response.ends_with(
-        "xOo=\r\nBurin-Features: batch, cancel-open, echo, unreachable\r\n\r\n"));
+        "xOo=\r\nBurin-Features: batch, cancel-open, echo, unreachable, early-data\r\n\r\n"));
     client_answer a = parse_answer(as_bytes(d.response), "dGhlIHNhbXBsZSBub25jZQ==");
     CHECK(a.what == client_answer::kind::tunnel);
     CHECK(a.peer_is_burin);
@@ -318,9 +318,10 @@ TEST_CASE("ends of ours name their features, unknown ones are ignored") {
         "Upgrade: websocket", "Burin-Features: batch, echo\r\nUpgrade: websocket");
     server_decision less = silent.feed(as_bytes(both));
     CHECK(less.peer_features.has(feature::echo));
-    CHECK(
-        less.response.ends_with("xOo=\r\nBurin-Features: batch, cancel-open, unreachable\r\n\r\n"));
-    CHECK(feature_set::parse("echo , cancel-open,unreachable,batch") == feature_set::all());
+    CHECK(less.response.ends_with(
+        "xOo=\r\nBurin-Features: batch, cancel-open, unreachable, early-data\r\n\r\n"));
+    CHECK(feature_set::parse("echo , cancel-open,unreachable,early-data,batch") ==
+          feature_set::all());
     CHECK(feature_set::parse("x,y , ,batch ,").text() == "batch");
     CHECK(feature_set::parse("cancel-open,batch").text() == "batch, cancel-open");
     CHECK(feature_set::parse("Batch").text() == "");
@@ -384,7 +385,7 @@ TEST_CASE("the request equals Go's but for the key and our header") {
     CHECK(plain_request.bytes ==
           "GET /some/path?q=1 HTTP/1.1\r\nHost: 127.0.0.1:19081\r\n"
           "User-Agent: Go-http-client/1.1\r\nBurin-Features: batch, cancel-open, echo, "
-          "unreachable\r\nConnection: "
+          "unreachable, early-data\r\nConnection: "
           "Upgrade\r\n"
           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chisel-v3\r\n"
           "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n");
@@ -396,7 +397,8 @@ TEST_CASE("the request equals Go's but for the key and our header") {
         CHECK(headers.add(line).empty());
     CHECK(build_request(url, headers, nonce()).bytes ==
           "GET /some/path?q=1 HTTP/1.1\r\nHost: h.example\r\nUser-Agent: me\r\nAaa: 1\r\n"
-          "Burin-Features: batch, cancel-open, echo, unreachable\r\nConnection: Upgrade\r\nFoo: "
+          "Burin-Features: batch, cancel-open, echo, unreachable, early-data\r\nConnection: "
+          "Upgrade\r\nFoo: "
           "bar\r\n"
           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chisel-v3\r\n"
           "Sec-WebSocket-Version: 13\r\nSec-Websocket-Foo: 1\r\nUpgrade: websocket\r\nUq: \r\n"

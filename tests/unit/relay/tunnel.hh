@@ -48,6 +48,8 @@ inline std::pair<int, int> tcp_pair() {
     REQUIRE(other >= 0);
     setsockopt(other, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     for (int fd : {one, other}) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    const linger hard{1, 0};  // as a listener of ours has it
+    setsockopt(other, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     close(listener);
     return {one, other};
 }
