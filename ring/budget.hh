@@ -27,6 +27,7 @@ class budget {
         std::uint64_t most = total / 4 * 3 / base_bytes;
         if (_channels > most) _channels = static_cast<std::uint32_t>(most);
         _growth = total - std::uint64_t{_channels} * base_bytes;
+        _scarce = _growth / scarce_share;
     }
 
     // A new channel's window, or 0 when the worker has all the channels it can hold. At most
@@ -62,6 +63,8 @@ class budget {
 
     std::uint64_t total() const noexcept { return _total; }
     std::uint64_t growth_left() const noexcept { return _growth; }
+    // Little is left to grow with: who has more than it uses is to give it back.
+    bool scarce() const noexcept { return _growth < _scarce; }
     std::uint32_t open_channels() const noexcept { return _open; }
     std::uint32_t channel_limit() const noexcept { return _channels; }
 
@@ -69,9 +72,12 @@ class budget {
     // One flow's first window takes at most this fraction of what is left, its growth at most the
     // other.
     static constexpr std::uint64_t initial_share = 1024, growth_share = 8;
+    // Of what growth has in all: when less is left, every flow's next share is small.
+    static constexpr std::uint64_t scarce_share = 8;
     std::uint64_t _total;
     std::uint32_t _channels;
     std::uint64_t _growth;
+    std::uint64_t _scarce = 0;
     std::uint32_t _open = 0;
 };
 

@@ -26,6 +26,8 @@ constexpr int usage_status = 2, failure_status = 1;
 constexpr unsigned most_workers = 256;
 constexpr std::uint32_t most_channels = 1'000'000;
 constexpr std::uint64_t least_memory = 16u << 20;
+// Less is two packets; more was not tried with Go (docs/wire.md section 8.6).
+constexpr std::uint64_t least_window = 64u << 10, most_window = 1u << 30;
 // Less, and a session would do little else than agree on keys.
 constexpr std::uint64_t least_rekey = 64u << 10;
 // What UDP carries, and sources that one channel remembers, each looked for in turn.
@@ -131,7 +133,7 @@ std::string normalise(const CLI::App& app, const texts& arguments,
 // Values as texts; what they mean is decided in one place, below, with Go's words.
 struct common_flags {
     std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey,
-                metrics;
+                metrics, window_max;
     bool verbose = false;
 
     void add_to(CLI::App& app) {
@@ -144,6 +146,9 @@ struct common_flags {
             "What a worker's windows and buffers may hold, as 256M or 1G (default 256M)");
         app.add_option("--max-channels", max_channels,
                        "Channels that one session may have open (default 10000)");
+        app.add_option("--window-max", window_max,
+                       "What a channel may have under way towards this end, where its path is long "
+                       "and --memory allows, as 16M (default 64M)");
         app.add_option("--workers", workers, "Threads, each with its own io_uring (default 1)");
         app.add_option("--rekey-limit", rekey,
                        "Bytes in a direction after which new keys are agreed, as 1G (default 64G, "
@@ -194,6 +199,13 @@ class converter {
         else
             to.memory_bytes = *memory;
         if (!from.metrics.empty()) this->metrics(from.metrics, to.metrics);
+        if (!from.window_max.empty()) {
+            auto window = engine::parse_byte_count(from.window_max);
+            if (!window || *window < least_window || *window > most_window)
+                refuse(from.window_max, "window-max", "a size from 64K to 1G is wanted");
+            else
+                to.window_max = static_cast<std::uint32_t>(*window);
+        }
         if (from.rekey.empty()) return;
         auto rekey = engine::parse_byte_count(from.rekey);
         if (!rekey || *rekey < least_rekey)
@@ -527,7 +539,8 @@ std::string program_help() {
         "  burin doctor [--json] [server]                what this machine has for a tunnel, and "
         "what to change\n"
         "  burin bench [flags] [serve | [NAME=]HOST:PORT...]\n"
-        "                                                measure a tunnel, and draw what it reached\n"
+        "                                                measure a tunnel, and draw what it "
+        "reached\n"
         "  burin version                                 print the version\n\n"
         "burin server --help, burin client --help and burin bench --help tell their flags.\n",
         BURIN_VERSION);

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "core/engine/client_worker.hh"
+#include "core/engine/session_buffers.hh"
 #include "core/engine/supervisor.hh"
 
 namespace burin::engine {
@@ -19,6 +20,7 @@ int run_client(const client_settings& s) {
         log.line(why);
         return 1;
     };
+    std::unique_ptr<buffer_keeper> buffers;
     supervisor boss(log);
     client_shared shared;
     shared.settings = &s;
@@ -29,6 +31,16 @@ int run_client(const client_settings& s) {
     if (!s.tun.empty()) {
         if (std::string error = tunnel.open(s); !error.empty()) return fail(error);
         options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
+        if (!buffer_limits::read().hold(s.window_max)) {
+            buffers = std::make_unique<buffer_keeper>(s.window_max);
+            if (!buffers->works()) buffers.reset();
+        }
+        if (buffers)
+            shared.prepare_socket = [outside = shared.prepare_socket, keeper = buffers.get()](
+                                        int descriptor, const relay::endpoint& to) {
+                keeper->force(descriptor);
+                return outside(descriptor, to);
+            };
         shared.udp_superframes = tunnel.udp_superframes();
         shared.tunnel = &tunnel;
         shared.ways = std::make_unique<session_ways>(s.workers);

@@ -278,6 +278,7 @@ void link::on_request_reply(bool success, bytes_view payload) noexcept {
     if (!payload.empty() && as_text(payload) != "pong") return end("strange ping response");
     _ping_waiting = false;
     _last_latency = _worker.now() - _ping_sent;
+    note_latency();
     if (_options.keepalive > 0)
         _worker.timers().arm(_keepalive, _worker.now() + _options.keepalive);
 }
@@ -293,6 +294,7 @@ void link::on_keepalive(ring::microseconds_t now) noexcept {
     }
     _ping_waiting = true;
     _ping_sent = now;
+    _ping_moved = moved_bytes();
     _connection->request(_transport->is_native() ? "keepalive@openssh.com" : "ping", {});
     on_ping_sent();
     _worker.timers().arm(_keepalive, now + _options.ping_timeout);
@@ -302,6 +304,7 @@ void link::set_ready() noexcept {
     _ready = true;
     _deadline.disarm();
     _offer.disarm();
+    fit_to_path();
     if (_options.keepalive > 0)
         _worker.timers().arm(_keepalive, _worker.now() + _options.keepalive);
 }
@@ -547,10 +550,11 @@ void link::report(std::string& into) const {
     };
     into += fmt::format(
         "{}: received={} in {} mean={} sent={} in {} mean={} unsent={} latency-us={} "
-        "key-exchanges={}\n",
+        "round-trip-us={} key-exchanges={}\n",
         describe(), _counters.received_bytes, _counters.receives,
         mean(_counters.received_bytes, _counters.receives), _counters.sent_bytes, _counters.sends,
         mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency,
+        std::max(_socket_round_trip, _quiet_latency),
         _transport == nullptr ? 0 : _transport->counters().key_exchanges);
     if (_connection == nullptr) return;
     const ssh::connection_counters& c = _connection->counters();
@@ -558,9 +562,11 @@ void link::report(std::string& into) const {
     for (const ssh::channel* ch : _connection->channels())
         if (ch != nullptr) oldest = std::max(oldest, _connection->queue_age_ms(*ch));
     into += fmt::format(
-        "{}: channels={} opened={} refused={} queued={} oldest-ms={} dropped={} adjusts={}\n",
+        "{}: channels={} opened={} refused={} queued={} oldest-ms={} dropped={} adjusts={} "
+        "grown={} shrunk={}\n",
         describe(), _connection->open_channels(), c.channels_opened, c.channels_refused,
-        _connection->queued_bytes(), oldest, c.dropped_bytes, c.adjusts_sent);
+        _connection->queued_bytes(), oldest, c.dropped_bytes, c.adjusts_sent, c.windows_grown,
+        c.windows_shrunk);
     for (const ssh::channel* ch : _connection->channels()) {
         if (ch == nullptr) continue;
         into += fmt::format(

@@ -126,6 +126,7 @@ class link : public turn_member,
     void on_pending() noexcept override;
     void on_violation(std::string_view rule) noexcept override;
     void on_request_reply(bool success, bytes_view payload) noexcept override;
+    ring::microseconds_t round_trip() noexcept override;
     // Answers what every session answers (ping, keepalive); false: not one of those.
     bool answer(const ssh::global_request&) noexcept;
     // Replies to other requests than pings.
@@ -221,6 +222,18 @@ class link : public turn_member,
     bool _login_held = false;
     ring::microseconds_t _ping_sent = 0;
     ring::microseconds_t _last_latency = 0;
+
+    // ---- the path (link_path.cc) ----
+    void look_at_path() noexcept;
+    void fit_to_path() noexcept;
+    void note_latency() noexcept;
+    std::uint64_t moved_bytes() const noexcept {
+        return _counters.received_bytes + _counters.sent_bytes;
+    }
+    ring::microseconds_t _socket_round_trip = 0;  // as the kernel measures it
+    ring::microseconds_t _look_due = 0;           // when it is asked again at the earliest
+    ring::microseconds_t _quiet_latency = 0;      // least of pings that met nothing else; 0: none
+    std::uint64_t _ping_moved = 0;                // moved_bytes() when the ping was sent
 };
 
 }  // namespace burin::engine

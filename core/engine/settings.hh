@@ -25,10 +25,11 @@ struct common_settings {
     ring::microseconds_t exchange_timeout = 30 * ring::second;  // for new keys in a session
     std::uint64_t rekey_bytes = ssh::settings{}.rekey_bytes;    // after which keys are changed
     unsigned workers = 1;
-    std::uint64_t memory_bytes = 256u << 20;  // a worker
-    std::uint32_t max_channels = 10'000;      // a session
-    bool old_kernel = false;                  // take the paths of Linux 6.1 (tests)
-    metrics_address metrics;                  // where counters are shown
+    std::uint64_t memory_bytes = 256u << 20;                         // a worker
+    std::uint32_t max_channels = 10'000;                             // a session
+    std::uint32_t window_max = ssh::connection_limits{}.window_max;  // bytes a channel
+    bool old_kernel = false;  // take the paths of Linux 6.1 (tests)
+    metrics_address metrics;  // where counters are shown
     relay::datagram_settings datagrams;
     // Bytes of one WebSocket message from the peer; 0: no limit.
     std::uint64_t message_limit = http::websocket_reader::default_message_limit;
@@ -37,7 +38,7 @@ struct common_settings {
         return {.keepalive = keepalive,
                 .ping_timeout = ping_timeout == 0 ? keepalive : ping_timeout,
                 .exchange_timeout = exchange_timeout,
-                .limits = {.max_channels = max_channels},
+                .limits = {.max_channels = max_channels, .window_max = window_max},
                 .message_limit = message_limit};
     }
     worker_options worker() const {
@@ -45,7 +46,8 @@ struct common_settings {
                 .max_channels = max_channels,
                 .dial_timeout = dial_timeout,
                 .mask = {.read_multishot = !old_kernel},
-                .datagrams = datagrams};
+                .datagrams = datagrams,
+                .look_interval = workers * worker_options{}.look_interval};
     }
 };
 

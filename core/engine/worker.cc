@@ -260,6 +260,12 @@ void worker::on_mail(ring::completion) noexcept {
     _mailbox.drain(this);
 }
 
+bool worker::may_look() noexcept {
+    if (_now < _look_due) return false;
+    _look_due = _now + _options.look_interval;
+    return true;
+}
+
 void worker::wake(turn_member& m) noexcept {
     if (m._woken) return;
     m._woken = true;

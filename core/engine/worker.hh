@@ -51,6 +51,7 @@ struct worker_options {
     ring::features mask = {};
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
     relay::datagram_settings datagrams = {};
+    ring::microseconds_t look_interval = 20 * ring::millisecond;  // of may_look()
     std::function<void()> settled = {};  // on the worker's thread, when its ring exists
 };
 
@@ -126,6 +127,9 @@ class worker {
     relay::resolver& resolver() noexcept { return *_resolver; }
     relay::dialer& dialer() noexcept { return *_dialer; }
     const worker_options& options() const noexcept { return _options; }
+    // Whether the state of a socket may be asked for now, which is a system call: all workers
+    // together do so 50 times a second at most.
+    bool may_look() noexcept;
     // The member's flush() is called in this turn (or the next, when the flush has begun).
     void wake(turn_member&) noexcept;
     void forget(turn_member&) noexcept;
@@ -188,6 +192,7 @@ class worker {
     ring::member_timer<&worker::on_rest> _rest{this};
     std::uint64_t _rest_turns = 0;  // when _rest last fired
     ring::microseconds_t _now = 0;
+    ring::microseconds_t _look_due = 0;
     std::uint64_t _turns = 0;
 };
 

@@ -168,7 +168,7 @@ struct channel {
     std::uint32_t unbudgeted = 0;  // of the window (connection::widen)
     std::uint32_t consumed = 0;    // taken by the end, not yet credited
     std::uint32_t since_growth = 0;     // bytes received since growth_since_ms
-    std::uint32_t growth_since_ms = 0;  // when the window last grew or could have
+    std::uint32_t growth_since_ms = 0;  // when the window was last looked at
     channel_state state = channel_state::opening;
     bool eof_wanted = false, eof_sent = false, eof_received = false;
     bool close_wanted = false;

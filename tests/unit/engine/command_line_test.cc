@@ -70,6 +70,9 @@ TEST_CASE("flags are spelled as Go's are") {
     CHECK(server({"--auth", ""}).auth.empty());
     CHECK(server({"--host="}).host == "0.0.0.0");
     CHECK(server({"--rekey-limit", "64K"}).rekey_bytes == 64u << 10);
+    CHECK(server({}).window_max == 64u << 20);
+    CHECK(server({"--window-max", "1G"}).session().limits.window_max == 1u << 30);
+    CHECK(client({"--window-max=64K", "url", "1"}).session().limits.window_max == 64u << 10);
     CHECK(client({"--rekey-limit=1GB", "url", "1"}).rekey_bytes == 1'000'000'000);
     CHECK(server({"--memory", "1G", "--max-channels", "7", "--workers=3"}).memory_bytes ==
           1u << 30);
@@ -248,6 +251,8 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {false, {"--memory", "1M"}, "invalid value \"1M\" for flag -memory"},
         {false, {"--max-channels", "-1"}, "invalid value \"-1\" for flag -max-channels"},
         {false, {"--keepalive", "25"}, "invalid value \"25\" for flag -keepalive"},
+        {false, {"--window-max", "63K"}, "invalid value \"63K\" for flag -window-max"},
+        {true, {"--window-max", "1025M", "u", "1"}, "invalid value \"1025M\" for flag -window-max"},
         {false, {"--rekey-limit", "63K"}, "invalid value \"63K\" for flag -rekey-limit"},
         {false, {"--rekey-limit", "1G 1h"}, "invalid value \"1G 1h\" for flag -rekey-limit"},
         {false, {"--auth", "nocolon"}, "invalid auth string, expected <user>:<pass>"},

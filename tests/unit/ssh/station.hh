@@ -112,6 +112,10 @@ struct station final : connection_events {
     }
     void on_pending() noexcept override { ++pending_calls; }
     void on_violation(std::string_view rule) noexcept override { violations.emplace_back(rule); }
+    ring::microseconds_t round_trip() noexcept override {
+        ++asked_for_path;
+        return path;
+    }
 
     flow_record& accept(channel& c) {
         flow_record& flow = new_flow();
@@ -174,7 +178,8 @@ struct station final : connection_events {
     std::vector<channel*> asked;
     std::string extra, type;
     std::vector<std::string> requests, replies, violations;
-    unsigned pending_calls = 0;
+    unsigned pending_calls = 0, asked_for_path = 0;
+    ring::microseconds_t path = 0;  // its round trip
 };
 
 struct station_pair : transport_pair {

@@ -1,0 +1,153 @@
+#include "core/engine/session_buffers.hh"
+
+#include <linux/capability.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <fstream>
+#include <limits>
+
+#include "core/engine/privileges.hh"
+
+namespace burin::engine {
+
+namespace {
+
+// Linux 5.15: which buffers the kernel leaves alone; not in Debian 12's headers of libc.
+constexpr int so_buf_lock = 72;
+constexpr int send_locked = 1, receive_locked = 2;
+// What a fresh socket has, as setsockopt wants it: the kernel doubles it.
+constexpr int fresh_bytes = 64 * 1024;
+// What may wait in a forced socket without having been sent: 8 ms at 1 Gbit/s. Without forcing it
+// is what tcp_wmem leaves, four times as much.
+constexpr int most_unsent_bytes = 1 << 20;
+// A window is 16 bits wide, its scale 14 at most.
+constexpr std::uint64_t least_shown = 65535;
+
+bool set(int descriptor, int level, int name, int value) noexcept {
+    return setsockopt(descriptor, level, name, &value, sizeof value) == 0;
+}
+
+int get(int descriptor, int level, int name) noexcept {
+    int value = 0;
+    socklen_t size = sizeof value;
+    return getsockopt(descriptor, level, name, &value, &size) == 0 ? value : 0;
+}
+
+// The last of the numbers in a file of /proc/sys.
+std::uint64_t last_number(const char* file) {
+    std::ifstream in(file);
+    std::uint64_t value = 0, last = 0;
+    while (in >> value) last = value;
+    return last;
+}
+
+}  // namespace
+
+ring::microseconds_t least_round_trip(int descriptor) noexcept {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return 0;
+    if (size < offsetof(tcp_info, tcpi_min_rtt) + sizeof info.tcpi_min_rtt) return 0;
+    const bool measured = info.tcpi_min_rtt != std::numeric_limits<std::uint32_t>::max();
+    return measured ? info.tcpi_min_rtt : 0;
+}
+
+buffer_limits buffer_limits::read() {
+    buffer_limits limits;
+    limits.receive_bytes = last_number("/proc/sys/net/ipv4/tcp_rmem");
+    limits.send_bytes = last_number("/proc/sys/net/ipv4/tcp_wmem");
+    // As tcp_select_initial_window() does it.
+    const std::uint64_t most =
+        std::max(limits.receive_bytes, last_number("/proc/sys/net/core/rmem_max"));
+    if (most > 0)
+        limits.shown_bytes = least_shown
+                             << std::clamp(static_cast<int>(std::bit_width(most)) - 16, 0, 14);
+    return limits;
+}
+
+bool buffer_limits::hold(std::uint64_t under_way_bytes) const noexcept {
+    return receive_bytes / 2 >= under_way_bytes && send_bytes / 2 >= under_way_bytes &&
+           shown_bytes >= under_way_bytes;
+}
+
+bool force_buffers(int descriptor, std::uint64_t under_way_bytes) noexcept {
+    // Doubled by the kernel, which counts what surrounds the bytes as well.
+    const int bytes = static_cast<int>(std::min<std::uint64_t>(under_way_bytes, 1u << 30));
+    return set(descriptor, SOL_SOCKET, SO_SNDBUFFORCE, bytes) &&
+           set(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, bytes);
+}
+
+void fit_receive_buffer(int descriptor) noexcept {
+    const int locked = get(descriptor, SOL_SOCKET, so_buf_lock);
+    if ((locked & receive_locked) == 0) return;
+    set(descriptor, SOL_SOCKET, SO_RCVBUF, fresh_bytes);
+    set(descriptor, SOL_SOCKET, so_buf_lock, locked & ~receive_locked);
+}
+
+void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept {
+    const int locked = get(descriptor, SOL_SOCKET, so_buf_lock);
+    if ((locked & send_locked) == 0) return;
+    if (round_trip < long_round_trip) {
+        fit_receive_buffer(descriptor);
+        set(descriptor, SOL_SOCKET, SO_SNDBUF, fresh_bytes);
+        set(descriptor, SOL_SOCKET, so_buf_lock, 0);
+    } else if (const int unsent = get(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT);
+               unsent <= 0 || unsent > most_unsent_bytes) {
+        set(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, most_unsent_bytes);
+    }
+}
+
+buffer_keeper::buffer_keeper(std::uint64_t under_way_bytes) : _bytes(under_way_bytes) {
+    _thread = std::thread([this] { run(); });
+    std::unique_lock held(_lock);
+    _done.wait(held, [this] { return _started; });
+}
+
+buffer_keeper::~buffer_keeper() {
+    {
+        std::lock_guard held(_lock);
+        _stopping = true;
+    }
+    _asked.notify_one();
+    _thread.join();
+}
+
+bool buffer_keeper::force(int descriptor) {
+    if (!_works) return false;
+    std::lock_guard alone(_callers);
+    std::unique_lock held(_lock);
+    _descriptor = descriptor;
+    _asked.notify_one();
+    _done.wait(held, [this] { return _descriptor < 0; });
+    return _forced;
+}
+
+void buffer_keeper::run() {
+    pthread_setname_np(pthread_self(), "buffers");
+    const int own = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    // The capability counts in the first user namespace alone.
+    bool works = drop_privileges({CAP_NET_ADMIN}, privilege_stage::final).empty() && own >= 0 &&
+                 force_buffers(own, _bytes);
+    if (own >= 0) ::close(own);
+    if (!works) (void)drop_privileges({}, privilege_stage::final);
+    std::unique_lock held(_lock);
+    _works = works;
+    _started = true;
+    _done.notify_all();
+    while (true) {
+        _asked.wait(held, [this] { return _stopping || _descriptor >= 0; });
+        if (_stopping) return;
+        _forced = force_buffers(_descriptor, _bytes);
+        _descriptor = -1;
+        _done.notify_all();
+    }
+}
+
+}  // namespace burin::engine

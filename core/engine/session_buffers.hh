@@ -1,0 +1,82 @@
+// The kernel's buffers of a session's own TCP socket. The kernel fits them to the path as long as
+// nobody sets them, but only up to net.ipv4.tcp_rmem and tcp_wmem, and what it may show as receive
+// window is decided with the SYN, from the same limits: Debian's 4 to 6 MB carry some 200 Mbit/s
+// over 200 ms. With CAP_NET_ADMIN they can be forced to more. So where the limits are too low and
+// the capability is there:
+//
+//   * a socket is given large ones before it connects, or inherits them from the socket that
+//   listens;
+//   * once the session is logged in the path is known: over a long one they stay, and what is not
+//   sent yet is bounded instead; on a near one the kernel fits them again, as if nothing had been.
+//
+// Nobody gets them before login: a stranger's connection is the kernel's to fit. No session is
+// refused because anything of this is.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+
+#include "ring/clock.hh"
+
+namespace burin::engine {
+
+// Least round trip that the kernel has measured of late (tcp_info); 0: none yet, or no socket. A
+// system call.
+ring::microseconds_t least_round_trip(int descriptor) noexcept;
+
+// What the kernel grants a TCP socket at most when nobody forces it, in bytes; 0: cannot be read.
+struct buffer_limits {
+    std::uint64_t receive_bytes = 0;  // tcp_rmem
+    std::uint64_t send_bytes = 0;     // tcp_wmem
+    std::uint64_t shown_bytes = 0;    // what the window scale of a SYN can express
+
+    static buffer_limits read();
+    // A socket may have so many bytes under way each way. Half of a buffer is what is left for them
+    // when packets are small.
+    bool hold(std::uint64_t under_way_bytes) const noexcept;
+};
+
+// Forces both buffers to hold so many bytes under way, before connect() or listen(). False: the
+// thread may not (errno).
+bool force_buffers(int descriptor, std::uint64_t under_way_bytes) noexcept;
+// What an accepted socket inherited for receiving: the kernel fits it from now on.
+void fit_receive_buffer(int descriptor) noexcept;
+// The session is logged in. Does nothing to a socket that was not forced.
+void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept;
+
+// A path that is worth it: over 10 ms, the 4 MB that Linux allows to be sent are 3 Gbit/s.
+inline constexpr ring::microseconds_t long_round_trip = 10 * ring::millisecond;
+
+// A thread that keeps CAP_NET_ADMIN when the others give it up (privileges.hh), and that forces
+// buffers for them: no byte of a peer comes near it.
+class buffer_keeper {
+  public:
+    // Made before the other threads have given their capabilities up. Takes what it was granted
+    // from a socket of its own; works() tells.
+    explicit buffer_keeper(std::uint64_t under_way_bytes);
+    ~buffer_keeper();
+    buffer_keeper(const buffer_keeper&) = delete;
+    buffer_keeper& operator=(const buffer_keeper&) = delete;
+
+    bool works() const noexcept { return _works; }
+    // Any thread; waits for the keeper, some 0.1 ms: at a connect, when the caller's flows have no
+    // session anyway.
+    bool force(int descriptor);
+
+  private:
+    void run();
+
+    const std::uint64_t _bytes;
+    bool _works = false;
+    std::mutex _lock;
+    std::condition_variable _asked, _done;
+    int _descriptor = -1;  // asked for; -1: nothing
+    bool _forced = false;  // the answer
+    bool _started = false, _stopping = false;
+    std::mutex _callers;  // one at a time
+    std::thread _thread;
+};
+
+}  // namespace burin::engine
