@@ -1,9 +1,6 @@
 #include "core/engine/link.hh"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,8 +27,6 @@ constexpr std::size_t early_framing_bytes = 512;
 constexpr std::size_t most_raw_bytes = 16 * 1024;
 // WebSocket messages stay well below the 512 KiB that Go accepts (docs/wire.md section 3.1).
 static_assert(send_pace::most_seal_bytes < 512 * 1024);
-// How often the kernel is told how much may wait unsent, but for what someone waits for.
-constexpr ring::microseconds_t unsent_interval = 250 * ring::millisecond;
 // A kernel that is short of something for a receive or send has done nothing of it: all flows of
 // the session wait for so long instead of ending. For how long in all, the ping decides.
 constexpr ring::microseconds_t shortage_pause = 10 * ring::millisecond;
@@ -48,7 +43,6 @@ link::link(worker& w, int descriptor, ssh::role role, const link_options& option
       _exchange_watch(_exchange, options.exchange_timeout) {
     ++_worker.load;
     _worker.add(*this);
-    if (const char* v = getenv("X_RCVBUF")) { int n = atoi(v); setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &n, sizeof n); }
     arm_receive();
 }
 
@@ -411,21 +405,6 @@ void link::flush() noexcept {
         _said_last = true;
         retire();
     }
-}
-
-// The kernel's unsent queue is in front of everything that comes later. Told seldom: it is a system
-// call beside the ring's.
-void link::fit_unsent() noexcept {
-    const ring::microseconds_t now = _worker.now();
-    _pace.look(_connection->counters().quick_packets, now);
-    const std::uint32_t wanted = _pace.unsent_bytes(now);
-    if (wanted == _unsent) return;
-    const bool hurried = _pace.quick(now) && wanted < _unsent;
-    if (!hurried && now - _unsent_set < unsent_interval) return;
-    _unsent_set = now;
-    _unsent = wanted;
-    const int value = static_cast<int>(wanted);
-    setsockopt(_descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof value);
 }
 
 void link::take_arena() noexcept {

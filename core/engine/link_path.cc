@@ -1,5 +1,9 @@
 // What a link knows of the path of its connection, for the windows of its channels and the buffers
 // of its socket.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 
 #include "core/engine/link.hh"
@@ -12,6 +16,8 @@ namespace {
 constexpr ring::microseconds_t look_interval = 250 * ring::millisecond;
 // A ping that went through with more than this beside it waited for some of it.
 constexpr std::uint64_t quiet_bytes = 64 * 1024;
+// How often the kernel is told how much may wait unsent, but for what someone waits for.
+constexpr ring::microseconds_t unsent_interval = 250 * ring::millisecond;
 }  // namespace
 
 // The socket's round trip ends at whatever took the connection: behind a proxy that is not the
@@ -34,6 +40,21 @@ void link::fit_to_path() noexcept {
 void link::note_latency() noexcept {
     if (moved_bytes() - _ping_moved > quiet_bytes) return;
     _quiet_latency = _quiet_latency == 0 ? _last_latency : std::min(_quiet_latency, _last_latency);
+}
+
+// The kernel's unsent queue is in front of everything that comes later. Told seldom: it is a system
+// call beside the ring's.
+void link::fit_unsent() noexcept {
+    const ring::microseconds_t now = _worker.now();
+    _pace.look(_connection->counters().quick_packets, now);
+    const std::uint32_t wanted = _pace.unsent_bytes(now);
+    if (wanted == _unsent) return;
+    const bool hurried = _pace.quick(now) && wanted < _unsent;
+    if (!hurried && now - _unsent_set < unsent_interval) return;
+    _unsent_set = now;
+    _unsent = wanted;
+    const int value = static_cast<int>(wanted);
+    setsockopt(_descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof value);
 }
 
 }  // namespace burin::engine
