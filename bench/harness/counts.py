@@ -10,8 +10,9 @@ from .space import Trouble
 
 # The C library's copies are those that every x86-64 processor has: a baseline is one for all machines.
 TUNABLES = "glibc.cpu.hwcaps=" + ",".join(f"-{feature}" for feature in (
-    "AVX", "AVX2", "AVX512F", "AVX512VL", "AVX512BW", "AVX_Fast_Unaligned_Load", "ERMS", "FSRM"))
-# Ciphers and what is around them are picked by the processor, and are not ours.
+    "AVX", "AVX2", "AVX512F", "AVX512VL", "AVX512BW", "AVX_Fast_Unaligned_Load", "ERMS", "FSRM",
+    "SSSE3"))
+# The libraries of the ciphers, which pick their code by the processor and are not ours.
 LEFT_OUT = re.compile(r"/(libIPSec_MB|libcrypto|libwolfssl)\b")
 KEPT_SHARE = 0.02  # functions with less of a loop are not in the baseline
 COST = re.compile(r"[-+*]?\d+ (\d+)$")
@@ -51,8 +52,8 @@ def count(binary, say=lambda text: None):
             done = subprocess.run(
                 ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}", "--compress-strings=no",
                  "--compress-pos=no", "--toggle-collect=*counts::measured*", "--dump-after=*counts::loop_ends*", binary],
-                env={"PATH": os.environ.get("PATH", ""), "GLIBC_TUNABLES": TUNABLES}, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=600)
+                env={"PATH": os.environ.get("PATH", ""), "GLIBC_TUNABLES": TUNABLES, "LD_BIND_NOW": "1"},
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=600)
         except FileNotFoundError as error:
             raise Trouble("valgrind is missing: sudo tools/setup installs it") from error
         except subprocess.TimeoutExpired as error:

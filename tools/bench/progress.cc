@@ -100,7 +100,6 @@ void progress::done(std::string_view result) {
     _seconds_left -= _current;
     write_text(fmt::format("{}{}  {}\n", counter_text(_done, _samples), _what, result));
     _current = 0;
-    draw();
 }
 
 void progress::draw() {
