@@ -13,7 +13,7 @@ namespace load {
 
 // What all connections together may hold; by default whatever comes.
 struct bounds {
-    manners each;
+    manners each{};
     unsigned most_connections = 0;  // at once; 0: any number
     double idle_seconds = 0;        // without a byte either way; 0: for ever
     double life_seconds = 0;        // of one connection; 0: for ever

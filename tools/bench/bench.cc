@@ -28,6 +28,7 @@ constexpr std::uintmax_t most_input = 64u << 20;
 // The load's seeds (measuring.cc uses the first); each costs the far end half a megabyte.
 constexpr std::uint64_t most_seeds = 8;
 constexpr std::size_t echo_bytes = 4096;
+constexpr double most_quiet_load = 0.5;
 constexpr int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
 
 void say(std::string_view text) {
@@ -107,6 +108,8 @@ int measure(const settings& s) {
             if (!t.processes.empty()) e.ends.push_back({"processes", t.processes});
         }
     }
+    if (const double load = load_before(); load > most_quiet_load)
+        say(fmt::format("the machine is not idle (load {:.2f}): expect noise", load));
     auto conditions = conditions_here(s);
     measuring all(s, entries, [&] { return tunnel ? tunnel->gone() : std::string(); });
     say(fmt::format("{} samples, {}", all.samples(), duration_text(all.expected_seconds())));

@@ -48,6 +48,11 @@ std::string duration_text(double seconds) {
     return fmt::format("{:.0f} minutes", std::ceil(seconds / 60));
 }
 
+double load_before() {
+    double load = 0;
+    return ::getloadavg(&load, 1) == 1 ? load : 0;
+}
+
 std::vector<std::pair<std::string, std::string>> conditions_here(const settings& s) {
     std::vector<std::pair<std::string, std::string>> told;
     told.emplace_back("date",
@@ -67,9 +72,7 @@ std::vector<std::pair<std::string, std::string>> conditions_here(const settings&
         told.emplace_back("kernel", clean(fmt::format("{} {}", name.sysname, name.release)));
     if (std::string law = first_line("/proc/sys/net/ipv4/tcp_congestion_control"); !law.empty())
         told.emplace_back("congestion control", law);
-    double load[1] = {};
-    if (::getloadavg(load, 1) == 1)
-        told.emplace_back("load before", fmt::format("{:.2f} (last minute)", load[0]));
+    told.emplace_back("load before", fmt::format("{:.2f} (last minute)", load_before()));
     told.emplace_back("burin", BURIN_VERSION);
     told.emplace_back("libraries", clean(OpenSSL_version(OPENSSL_VERSION)));
     return told;

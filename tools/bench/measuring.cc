@@ -20,7 +20,8 @@ constexpr unsigned streams_beside = 4;
 constexpr unsigned callers[] = {1, 16};
 // Bounds of one sample, whatever its length: of memory, and of local ports, which rest for a minute
 // after each connection.
-constexpr std::uint64_t most_trips = 200'000, most_connects = 1500;
+constexpr std::uint64_t most_trips = 200'000, most_trips_of_all_pairs = 2'000'000,
+                        most_connects = 1500;
 // Bulk is under way for so long before, and goes on for so long after, round trips beside it.
 constexpr double settle_seconds = 0.5;
 constexpr double opening_seconds = 0.02;  // what a sample costs besides
@@ -34,6 +35,10 @@ load::options load_to(const entry& where, const settings& s, const char* mode) {
     set.seconds = s.seconds;
     set.timeout = s.timeout;
     return set;
+}
+
+std::uint64_t trips_at_most(const settings& s) {
+    return std::min(most_trips, most_trips_of_all_pairs / s.pairs);
 }
 
 double settle(const settings& s) {
@@ -220,7 +225,7 @@ std::string measuring::round_trips(const std::string& group, std::size_t column,
 
 std::string measuring::idle(std::size_t column, unsigned pair) {
     load::options set = load_to(_entries[column], _settings, "rtt");
-    set.count = most_trips;
+    set.count = trips_at_most(_settings);
     load::trips made = load::run_round_trips(set);
     if (!made.clean) load::die("wrong bytes came back");
     return round_trips("idle", column, pair, std::move(made.microseconds));
@@ -248,7 +253,7 @@ std::string measuring::loaded(std::size_t column, unsigned pair) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     std::this_thread::sleep_for(std::chrono::duration<double>(lead));
     load::options set = load_to(_entries[column], _settings, "rtt");
-    set.count = most_trips;
+    set.count = trips_at_most(_settings);
     load::trips made = load::run_round_trips(set);
     carrier.join();
     if (!error.empty()) load::die("%s", error.c_str());

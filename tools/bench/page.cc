@@ -173,16 +173,20 @@ std::string percentiles(const results& all) {
             "<tbody><tr class=\"group\"><th scope=\"rowgroup\" colspan=\"{}\">{}</th></tr>",
             all.columns.size() + 1, html(c.title));
         for (const double share : told_shares) {
-            out += fmt::format("<tr><th scope=\"row\">{}</th>", share_text(share));
+            std::string cells;
+            bool any = false;
             for (const curve::line& line : c.lines) {
                 const auto at = std::find_if(
                     line.points.begin(), line.points.end(),
                     [&](const curve_point& p) { return std::abs(p.share - share) < 1e-9; });
-                out += at == line.points.end()
-                           ? "<td></td>"
-                           : fmt::format("<td>{}</td>", html(quantity(at->pooled, microseconds)));
+                any = any || at != line.points.end();
+                cells += at == line.points.end()
+                             ? "<td></td>"
+                             : fmt::format("<td>{}</td>", html(quantity(at->pooled, microseconds)));
             }
-            out += "</tr>\n";
+            if (any)
+                out +=
+                    fmt::format("<tr><th scope=\"row\">{}</th>{}</tr>\n", share_text(share), cells);
         }
         out += "<tr><th scope=\"row\">round trips</th>";
         for (const curve::line& line : c.lines)
