@@ -1,6 +1,6 @@
 // A process of this program, `burin server` say, whose output is kept, that dies with this one
-// however it ends: the kernel kills it when the thread that started it has gone, and end_all() does
-// where one has the time.
+// however it ends: the kernel kills it when the thread that started it has gone (unless the file of
+// the program gives it capabilities, prctl(2)), and end_all() does where one has the time.
 #pragma once
 
 #include <sys/types.h>
