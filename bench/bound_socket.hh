@@ -2,7 +2,7 @@
 // write, with the sizes that core/relay/socket_relay.cc has.
 //
 // A socket is read again when what it brought is sealed. What is for it goes out in one sendmsg a
-// turn; a socket that is slow keeps blocks of the line, of which line.hh bounds the number.
+// turn; a socket that is slow keeps blocks of the line, of which bound_line.hh bounds the number.
 #pragma once
 
 #include <sys/uio.h>

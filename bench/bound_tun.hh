@@ -1,6 +1,6 @@
 // The TUN side of bench_bound's near end. A host's TCP has to be ended by somebody, so this part
 // has the project's own terminator, device, frame reader and writer (tun/, and of core/relay the
-// two files that know buffers alone); everything beyond it is the bare path of line.hh.
+// two files that know buffers alone); everything beyond it is the bare path of bound_line.hh.
 //
 // What core/relay/tun_queue.hh does besides is left out: no channel is waited for, nothing is
 // bounded but windows, and of all frames only TCP's count.
