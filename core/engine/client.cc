@@ -31,16 +31,6 @@ int run_client(const client_settings& s) {
     if (!s.tun.empty()) {
         if (std::string error = tunnel.open(s); !error.empty()) return fail(error);
         options.prepare_socket = shared.prepare_socket = tunnel.keep_outside();
-        if (!buffer_limits::read().hold(s.window_max)) {
-            buffers = std::make_unique<buffer_keeper>(s.window_max);
-            if (!buffers->works()) buffers.reset();
-        }
-        if (buffers)
-            shared.prepare_socket = [outside = shared.prepare_socket, keeper = buffers.get()](
-                                        int descriptor, const relay::endpoint& to) {
-                keeper->force(descriptor);
-                return outside(descriptor, to);
-            };
         shared.udp_superframes = tunnel.udp_superframes();
         shared.tunnel = &tunnel;
         shared.ways = std::make_unique<session_ways>(s.workers);
@@ -49,6 +39,16 @@ int run_client(const client_settings& s) {
             log.line(fmt::format("client: tun: Flows come in where the kernel puts them: {}",
                                  tunnel.unsteered()));
     }
+    if (!buffer_limits::read().hold(s.window_max)) {
+        buffers = std::make_unique<buffer_keeper>(s.window_max);
+        if (!buffers->works()) buffers.reset();
+    }
+    if (buffers)
+        shared.prepare_socket = [also = std::move(shared.prepare_socket), keeper = buffers.get()](
+                                    int descriptor, const relay::endpoint& to) {
+            keeper->force(descriptor);
+            return also ? also(descriptor, to) : 0;
+        };
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
     std::vector<entry> entries;
     for (const remote& r : s.remotes) {

@@ -257,8 +257,14 @@ def check_capabilities(t, process, kept, what):
     told = capabilities(process)
     t.check(len(told) >= 3, f"{what} has threads: {told}")
     log = min(name for name in told if told[name][0] == 0) if kept else None
+    keepers = [name for name in told if name.startswith("buffers")]
+    t.check(len(keepers) <= 1, f"{what}: threads that force buffers: {keepers}")
     for name, (effective, permitted, bounding, inheritable, ambient, no_new) in told.items():
-        want = 0 if name == log or name.startswith("metrics") else kept
+        # Only what forces buffers keeps what that needs.
+        if name in keepers and what != "a server of root's":
+            want = CAP_NET_ADMIN
+        else:
+            want = 0 if name == log or name.startswith("metrics") else kept
         # The thread of the metrics begins when the bounding set cannot be cut any more: it could not gain from it either.
         most = kept if name.startswith("metrics") else want
         t.equal((effective, permitted, bounding, inheritable, ambient, no_new), (want, want, most, 0, 0, "1"), f"{what}: thread {name}")

@@ -1,0 +1,95 @@
+"""Windows that follow the path (docs/architecture.md 3): a delay line of frames, never a relay of TCP.
+
+    lan 10.5.0.2 ==bench_lan_link== 10.5.0.1 gateway (server, destination, and a client on the spot)
+"""
+
+import re
+
+import report
+from harness import test
+from test_lan import Link
+from test_tun import MIB, World
+
+NEAR_WINDOW = 4 * MIB  # what any path may have
+
+
+class Path:
+    """A server on the gateway, a client beside it and one at the far end of a long link, and a destination."""
+
+    def __init__(self, t, *flags, link=(), kernel_bytes=None):
+        self.t, self.w = t, World(t)
+        if kernel_bytes:
+            for name in ("gateway", "lan"):
+                for limit in ("tcp_rmem", "tcp_wmem"):
+                    self.w.command(name, "sysctl", "-qw", f"net.ipv4.{limit}=4096 131072 {kernel_bytes}")
+        self.link = Link(self.w, "--delay", "100ms", *link)
+        self.server = t.server(*flags, host="10.5.0.1")
+        self.sink = t.destination()
+        self.near_port, self.far_port = t.port(), t.port()
+        target, url = f"127.0.0.1:{self.sink.port}", f"http://10.5.0.1:{self.server.port}"
+        self.near = t.client(url, f"127.0.0.1:{self.near_port}:{target}", flags=flags, name="burin-near")
+        self.far = t.start("burin-far", self.w.there("lan", t.binary, "client", *flags, url, f"127.0.0.1:{self.far_port}:{target}"))
+        self.far.wait_line("Connected", 30 * t.patience)
+
+    def load(self, name, mode, *flags):
+        port = self.far_port if name == "lan" else self.near_port
+        return self.w.load_started(name, mode, "--bytes", 0, "--duration", "100s", "--progress", "100ms", *flags, port=port, host="127.0.0.1")
+
+
+def widest(process):
+    return max((int(window) for window in re.findall(r"channel \d+: .* window=(\d+)", report.report(process))), default=0)
+
+
+def moved(load):
+    told = re.findall(r'"progress": ?(\d+)', load.out())
+    return int(told[-1]) if told else 0
+
+
+@test("R17.windows_follow_the_path", seconds=180)
+def windows_follow_the_path(t):
+    """Over a round trip of 0.2 s a flow gets twice the window that any number of bytes gets it on the spot; each direction."""
+    p = Path(t)
+    for mode in ("up", "down"):
+        near = p.load("gateway", mode)
+        t.wait(lambda: moved(near) > 32 * MIB, 60, lambda: f"32 MiB {mode} on the spot; {moved(near)} bytes moved")
+        window = widest(p.server if mode == "up" else p.near)
+        near.kill()
+        t.check(0 < window <= NEAR_WINDOW, f"{mode}: a window of {window} bytes on the spot")
+        far = p.load("lan", mode)
+        t.wait(lambda: widest(p.server if mode == "up" else p.far) >= 2 * window, 60,
+               lambda: f"a window twice as large as on the spot, {window} ({mode})")
+        far.kill()
+    known = re.search(r"round-trip-us=(\d+)", report.report(p.far))
+    t.check(known is not None and int(known[1]) >= 190_000, f"the round trip that the client knows: {known and known[0]}")
+
+
+@test("R17.long_paths_stay_within_the_memory", seconds=180)
+def within_the_memory(t):
+    """200 flows that would each fill the path: what is granted is no more than --memory at any time, and every flow moves."""
+    count = 200 if not t.sanitized else 50
+    p = Path(t, "--memory", "64M", link=("--rate", "400M", "--queue", "10M"))
+    for mode, receiver in (("up", p.server), ("down", p.far)):
+        load = p.load("lan", mode, "--connections", count)
+        seen = []
+
+        def enough():
+            text = report.report(receiver)
+            total, free = (int(each) for each in re.search(r"budget: total=(\d+) free-for-growth=(\d+)", text).groups())
+            windows = [int(window) for window in re.findall(r"channel \d+: .* window=(\d+)", text)]
+            held = report.total(text, r"held-bytes=(\d+) copied-out")
+            seen[:] = len(windows), sum(windows), held, total, free
+            t.check(total <= 64 * MIB and sum(windows) <= total - free and held <= sum(windows), f"{mode}: {seen}")
+            return len(windows) >= count and moved(load) > 32 * MIB
+        t.wait(enough, 60, lambda: f"32 MiB {mode} in {count} flows; {moved(load)} bytes moved; {seen}", 0.5)
+        load.kill()
+        t.note(f"{mode}: {seen[0]} windows of {seen[1]} bytes in all, {seen[2]} held, of a budget of {seen[3]}")
+
+
+@test("R17.a_gigabit_over_200_ms", seconds=240, long=True)
+def a_gigabit(t):
+    """1 Gbit/s and 0.2 s, where the kernel's limits allow it: one flow has a window for all that may be under way, either way."""
+    p = Path(t, link=("--rate", "1G", "--queue", "25M"), kernel_bytes=128 * MIB)
+    for mode, receiver in (("up", p.server), ("down", p.far)):
+        load = p.load("lan", mode)
+        t.wait(lambda: widest(receiver) >= 25_000_000, 90, lambda: f"a window of 25 MB {mode}; it has {widest(receiver)}")
+        load.kill()
