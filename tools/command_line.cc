@@ -11,6 +11,7 @@
 #include "core/engine/byte_count.hh"
 #include "core/engine/duration.hh"
 #include "core/engine/log.hh"
+#include "core/engine/processors.hh"
 #include "core/relay/dns_steering.hh"
 #include "crypto/secret.hh"
 #include "tun/cidr.hh"
@@ -130,7 +131,8 @@ std::string normalise(const CLI::App& app, const texts& arguments,
 
 // Values as texts; what they mean is decided in one place, below, with Go's words.
 struct common_flags {
-    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey;
+    std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey,
+                processors;
     bool verbose = false;
 
     void add_to(CLI::App& app) {
@@ -144,6 +146,9 @@ struct common_flags {
         app.add_option("--max-channels", max_channels,
                        "Channels that one session may have open (default 10000)");
         app.add_option("--workers", workers, "Threads, each with its own io_uring (default 1)");
+        app.add_option("--cpu-affinity", processors,
+                       "CPUs to run the workers on, one each, as 0-3,8 (default: wherever the "
+                       "kernel puts them)");
         app.add_option("--rekey-limit", rekey,
                        "Bytes in a direction after which new keys are agreed, as 1G (default 64G, "
                        "or less for a cipher that bears less)");
@@ -189,12 +194,24 @@ class converter {
             refuse(from.memory, "memory", "a size from 16M on is wanted");
         else
             to.memory_bytes = *memory;
+        affinity(from.processors, to);
         if (from.rekey.empty()) return;
         auto rekey = engine::parse_byte_count(from.rekey);
         if (!rekey || *rekey < least_rekey)
             refuse(from.rekey, "rekey-limit", "a size from 64K on is wanted");
         else
             to.rekey_bytes = *rekey;
+    }
+    void affinity(const std::string& text, common_settings& to) {
+        if (text.empty()) return;
+        auto list = engine::parse_processors(text);
+        if (!list)
+            return refuse(text, "cpu-affinity", "a list of different CPUs is wanted, as 0-3,8");
+        if (list->size() < to.workers)
+            return refuse(
+                text, "cpu-affinity",
+                fmt::format("{} of {} workers have none", to.workers - list->size(), to.workers));
+        to.processors = std::move(*list);
     }
     void auth(const crypto::secret_string& given) {
         // The value is a secret: it is not repeated.

@@ -24,6 +24,7 @@ struct common_settings {
     ring::microseconds_t exchange_timeout = 30 * ring::second;  // for new keys in a session
     std::uint64_t rekey_bytes = ssh::settings{}.rekey_bytes;    // after which keys are changed
     unsigned workers = 1;
+    std::vector<unsigned> processors;  // of the workers; empty: wherever the kernel puts them
     std::uint64_t memory_bytes = 256u << 20;  // a worker
     std::uint32_t max_channels = 10'000;      // a session
     bool old_kernel = false;                  // take the paths of Linux 6.1 (tests)
@@ -43,7 +44,8 @@ struct common_settings {
                 .max_channels = max_channels,
                 .dial_timeout = dial_timeout,
                 .mask = {.read_multishot = !old_kernel},
-                .datagrams = datagrams};
+                .datagrams = datagrams,
+                .processors = processors};
     }
 };
 

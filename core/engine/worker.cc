@@ -7,7 +7,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
+#include <stdexcept>
 #include <utility>
+
+#include "core/engine/processors.hh"
 
 namespace burin::engine {
 
@@ -77,6 +81,7 @@ void worker::run() {
     std::snprintf(name, sizeof name, "worker-%u", _index);
     pthread_setname_np(pthread_self(), name);
     try {
+        take_place();
         _ring = std::make_unique<ring::ring>(ring::options{.mask = _options.mask});
         _now = ring::monotonic_now();
         _timers = std::make_unique<ring::timer_wheel>(_now);
@@ -129,6 +134,15 @@ void worker::run() {
     _arenas_again.disarm();
     _timers.reset();
     _ring.reset();
+}
+
+// Before anything is allocated: memory comes from where the thread runs.
+void worker::take_place() {
+    if (_options.processors.empty()) return;
+    const unsigned processor = _options.processors.at(_index);
+    if (int error = run_on(processor); error != 0)
+        throw std::runtime_error(fmt::format("cannot run worker {} on CPU {}: {}", _index,
+                                             processor, std::strerror(error)));
 }
 
 void worker::loop() {
@@ -211,6 +225,8 @@ void worker::report(std::string& into) const {
     into += fmt::format("worker {}: budget: total={} free-for-growth={} channels={}/{}\n", _index,
                         _budget->total(), _budget->growth_left(), _budget->open_channels(),
                         _budget->channel_limit());
+    // Nothing else comes from other threads: neither payload nor memory that is given back.
+    into += fmt::format("worker {}: from other threads: messages={}\n", _index, _mailbox.taken());
     const relay::dialer_counters& d = _dialer->counters;
     into += fmt::format(
         "worker {}: dials: pending={} attempts={} started={} connected={} failed={} timed-out={} "

@@ -50,7 +50,8 @@ struct worker_options {
     ring::features mask = {};
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
     relay::datagram_settings datagrams = {};
-    std::function<void()> settled = {};  // on the worker's thread, when its ring exists
+    std::vector<unsigned> processors = {};  // one a worker, or none: wherever the kernel puts it
+    std::function<void()> settled = {};     // on the worker's thread, when its ring exists
 };
 
 // What takes part in the flush of every turn; added and removed on the worker's thread.
@@ -138,6 +139,7 @@ class worker {
 
   private:
     void run();
+    void take_place();
     void loop();
     void turn() noexcept;
     void wind_up();
