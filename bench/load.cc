@@ -126,6 +126,7 @@ int run_bulk(const options& set) {
     std::vector<std::vector<flow*>> shares(count);
     for (unsigned index = 0; index < set.streams; ++index)
         shares[index % count].push_back(flows[index].get());
+    if (set.progress) std::fprintf(stderr, "%u streams are open\n", set.streams);
     tally total;
     std::atomic<unsigned> running{count};
     const double cpu_before = cpu_seconds();

@@ -88,10 +88,12 @@ std::string why_not_allowed(std::span<const unsigned> wanted, std::span<const un
                        processors_text(others), processors_text(allowed));
 }
 
-int run_on(unsigned processor) noexcept {
-    if (processor >= most_processors) return EINVAL;
+int run_on(std::span<const unsigned> processors) noexcept {
     processor_set set{};
-    set[processor / bits_of_word] = 1ul << processor % bits_of_word;
+    for (unsigned number : processors) {
+        if (number >= most_processors) return EINVAL;
+        set[number / bits_of_word] |= 1ul << number % bits_of_word;
+    }
     return sched_setaffinity(0, sizeof set, as_cpu_set(set)) == 0 ? 0 : errno;
 }
 

@@ -24,7 +24,7 @@ std::vector<unsigned> allowed_processors();
 // A sentence for a person about those of `wanted` that are not allowed; empty when all are.
 std::string why_not_allowed(std::span<const unsigned> wanted, std::span<const unsigned> allowed);
 
-// The calling thread runs on that processor alone from now on. 0, or errno.
-int run_on(unsigned processor) noexcept;
+// The calling thread runs on these alone from now on. 0, or errno.
+int run_on(std::span<const unsigned>) noexcept;
 
 }  // namespace burin::engine

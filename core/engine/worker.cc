@@ -140,7 +140,7 @@ void worker::run() {
 void worker::take_place() {
     if (_options.processors.empty()) return;
     const unsigned processor = _options.processors.at(_index);
-    if (int error = run_on(processor); error != 0)
+    if (int error = run_on({&processor, 1}); error != 0)
         throw std::runtime_error(fmt::format("cannot run worker {} on CPU {}: {}", _index,
                                              processor, std::strerror(error)));
 }

@@ -1,6 +1,7 @@
 """Workers and the processors they run on: each on its own, with sessions and flows of its own, and nothing but messages of
 control between them."""
 
+import json
 import os
 import re
 
@@ -91,3 +92,53 @@ def nothing_crosses(t):
         # Each may have heard besides that routes have changed: addresses of the links settle for a second or two.
         t.check(all(2 <= count <= 4 for count in told), f"messages to the workers of {process.name}, two of them reports: {told}")
     t.note(f"{bulk[0] >> 20} MiB through the port and {bulk[1] >> 20} MiB through the TUN meanwhile")
+
+
+@test("C.scaling_runs_from_a_folder", seconds=120)
+def scaling_runs(t):
+    """bench/scaling from a folder that it packed, with libraries in the way that are none, counts what workers are told; and
+    nothing is left when it is killed."""
+    program = os.path.join(os.path.dirname(t.binary), "bench_scaling")
+    if t.sanitized:  # a measuring program: sanitized ends are what the other tests run
+        t.note("with the release build only")
+        return
+    packed, wrong = os.path.join(t.folder, "packed"), os.path.join(t.folder, "wrong")
+    t.equal(t.run("pack", [program, "--pack", packed]).popen.returncode, 0, "status of --pack")
+    os.mkdir(wrong)
+    for library in os.listdir(os.path.join(packed, "lib")):
+        with open(os.path.join(wrong, library), "w") as f:
+            f.write("no library")
+    moved = os.path.join(t.folder, "moved")
+    os.rename(packed, moved)
+    scaling, out = os.path.join(moved, "scaling"), os.path.join(t.folder, "results")
+    command = [scaling, "--quick", "--seconds", "0.3", "--flows", "4", "--workers", "1,2", "--overlap", "--out", out]
+    done = t.run("scaling", command, {"LD_LIBRARY_PATH": wrong, "PATH": "/nowhere"})
+    t.equal(done.popen.returncode, 0, f"status; it said {done.text()[-400:]}")
+    with open(os.path.join(out, "scaling.json")) as f:
+        rows = json.load(f)["rows"]
+    # One processor has no room for two workers of an end.
+    pinned = len(os.sched_getaffinity(0)) > 1
+    seen = [(row["way"], row["direction"], row["workers"]) for row in rows if row["way"] != "direct"]
+    t.equal(seen, [(way, direction, n) for way in ("port", "TUN") for direction in ("up", "down") for n in (1, 2)], "rows")
+    t.check(all(row["gbit_per_second"] > 0 and (row["pinned"] or not pinned) for row in rows), f"rows: {rows}")
+    t.check(sum(row.get("messages", 0) for row in rows) <= 4, "messages in bulk: news of routes at most")
+    # Killed in the middle: what it started goes with it.
+    killed = t.start("killed", [*command[:2], "--seconds", "30", "--flows", "4", "--workers", "2", "--only", "port", "--out", out])
+    t.wait(lambda: os.path.exists(os.path.join(out, "load.log")) and "streams are open" in open(os.path.join(out, "load.log")).read()
+           and len(started(killed)) >= 4, 30, lambda: f"flows run: {killed.text()}")
+    family = started(killed)
+    killed.kill()
+    t.wait(lambda: not any(lives(pid) for pid in family), 10, "its processes end")
+
+
+def started(process):
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as f:
+        return f.read().split()
+
+
+def lives(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -71,12 +71,15 @@ TEST_CASE("a thread stays where it was put, and other threads do not", "[tsan]")
     REQUIRE_FALSE(all.empty());
     numbers seen;
     std::thread([&] {
-        if (run_on(all.back()) == 0) seen = allowed_processors();
+        if (run_on(std::span(&all.back(), 1)) == 0) seen = allowed_processors();
     }).join();
     CHECK(seen == numbers{all.back()});
     CHECK(allowed_processors() == all);
-    CHECK(run_on(most_processors - 1) == EINVAL);  // no machine has that one
-    CHECK(run_on(most_processors) == EINVAL);
+    CHECK(run_on(all) == 0);
+    CHECK(run_on({}) == EINVAL);
+    CHECK(run_on(numbers{most_processors - 1}) == EINVAL);  // no machine has that one
+    CHECK(run_on(numbers{all.back(), most_processors}) == EINVAL);
+    CHECK(allowed_processors() == all);
 }
 
 TEST_CASE("each worker runs on its processor of the list", "[tsan]") {
