@@ -116,6 +116,7 @@ inline bulk_result run_bulk(const options& set, tally& total) {
     std::vector<std::vector<flow*>> shares(count);
     for (unsigned index = 0; index < set.streams; ++index)
         shares[index % count].push_back(flows[index].get());
+    if (set.progress) std::fprintf(stderr, "%u streams are open\n", set.streams);
     bulk_result result;
     const double cpu_before = cpu_seconds();
     const auto start = clock_type::now();

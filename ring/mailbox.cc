@@ -59,6 +59,7 @@ unsigned mailbox::drain(void* context) {
     unsigned delivered = 0;
     while (message* m = pop()) {
         std::unique_ptr<message> owned(m);
+        ++_taken;  // before: a message may ask
         owned->deliver(context);
         ++delivered;
     }

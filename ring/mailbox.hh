@@ -34,6 +34,8 @@ class mailbox {
     void post(std::unique_ptr<message>) noexcept;
     // The receiver. Delivers what is there, in the order of each sender; returns how many.
     unsigned drain(void* context);
+    // The receiver: how many were delivered so far.
+    std::uint64_t taken() const noexcept { return _taken; }
     // Readable (an 8-byte counter) when there may be messages; the receiver reads it before
     // drain().
     int descriptor() const noexcept { return _event; }
@@ -47,6 +49,7 @@ class mailbox {
     alignas(64) std::atomic<message*> _head;  // senders push here
     std::atomic<bool> _awake{false};          // a wake-up is already under way
     alignas(64) message* _tail;               // the receiver takes here
+    std::uint64_t _taken = 0;
     stub _stub;
     int _event;
 };

@@ -11,6 +11,7 @@
 #include "core/engine/byte_count.hh"
 #include "core/engine/duration.hh"
 #include "core/engine/log.hh"
+#include "core/engine/processors.hh"
 #include "core/relay/dns_steering.hh"
 #include "crypto/secret.hh"
 #include "tun/cidr.hh"
@@ -133,7 +134,7 @@ std::string normalise(const CLI::App& app, const texts& arguments,
 // Values as texts; what they mean is decided in one place, below, with Go's words.
 struct common_flags {
     std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey,
-                metrics, window_max;
+                metrics, window_max, processors;
     bool verbose = false;
 
     void add_to(CLI::App& app) {
@@ -150,6 +151,9 @@ struct common_flags {
                        "What a channel may have under way towards this end, where its path is long "
                        "and --memory allows, as 16M (default 64M)");
         app.add_option("--workers", workers, "Threads, each with its own io_uring (default 1)");
+        app.add_option("--cpu-affinity", processors,
+                       "CPUs to run the workers on, one each, as 0-3,8 (default: wherever the "
+                       "kernel puts them)");
         app.add_option("--rekey-limit", rekey,
                        "Bytes in a direction after which new keys are agreed, as 1G (default 64G, "
                        "or less for a cipher that bears less)");
@@ -206,6 +210,7 @@ class converter {
             else
                 to.window_max = static_cast<std::uint32_t>(*window);
         }
+        affinity(from.processors, to);
         if (from.rekey.empty()) return;
         auto rekey = engine::parse_byte_count(from.rekey);
         if (!rekey || *rekey < least_rekey)
@@ -228,6 +233,17 @@ class converter {
         if (read.ec != std::errc{} || read.ptr != end || port == 0)
             return refuse(text, "metrics", "an address and a port are wanted, as 127.0.0.1:9100");
         to = {host.empty() ? "127.0.0.1" : host, port};
+    }
+    void affinity(const std::string& text, common_settings& to) {
+        if (text.empty()) return;
+        auto list = engine::parse_processors(text);
+        if (!list)
+            return refuse(text, "cpu-affinity", "a list of different CPUs is wanted, as 0-3,8");
+        if (list->size() < to.workers)
+            return refuse(
+                text, "cpu-affinity",
+                fmt::format("{} of {} workers have none", to.workers - list->size(), to.workers));
+        to.processors = std::move(*list);
     }
     void auth(const crypto::secret_string& given) {
         // The value is a secret: it is not repeated.

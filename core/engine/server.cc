@@ -93,7 +93,12 @@ class front final : public resident {
         });
         worker& w = **best;
         if (&w == &_home) return server_session::start(w, _shared, fd, peer);
-        w.post([this, fd, peer](worker& self) { server_session::start(self, _shared, fd, peer); });
+        // Counted from here on: several may be dealt before the first is there.
+        ++w.load;
+        w.post([this, fd, peer](worker& self) {
+            server_session::start(self, _shared, fd, peer);
+            --self.load;
+        });
     }
 
     worker& _home;

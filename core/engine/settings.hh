@@ -28,8 +28,9 @@ struct common_settings {
     std::uint64_t memory_bytes = 256u << 20;                         // a worker
     std::uint32_t max_channels = 10'000;                             // a session
     std::uint32_t window_max = ssh::connection_limits{}.window_max;  // bytes a channel
-    bool old_kernel = false;  // take the paths of Linux 6.1 (tests)
-    metrics_address metrics;  // where counters are shown
+    bool old_kernel = false;           // take the paths of Linux 6.1 (tests)
+    metrics_address metrics;           // where counters are shown
+    std::vector<unsigned> processors;  // of the workers; empty: wherever the kernel puts them
     relay::datagram_settings datagrams;
     // Bytes of one WebSocket message from the peer; 0: no limit.
     std::uint64_t message_limit = http::websocket_reader::default_message_limit;
@@ -47,7 +48,8 @@ struct common_settings {
                 .dial_timeout = dial_timeout,
                 .mask = {.read_multishot = !old_kernel},
                 .datagrams = datagrams,
-                .look_interval = workers * worker_options{}.look_interval};
+                .look_interval = workers * worker_options{}.look_interval,
+                .processors = processors};
     }
 };
 

@@ -14,6 +14,7 @@
 #include <stdexcept>
 
 #include "core/engine/privileges.hh"
+#include "core/engine/processors.hh"
 
 namespace burin::engine {
 
@@ -59,6 +60,9 @@ void supervisor::start_workers(unsigned count, worker_options options) {
     // Signals are blocked: without these nothing could end the program but SIGKILL.
     if (_signals < 0 || _wake < 0)
         throw std::runtime_error("there is no descriptor for signals (see ulimit -n)");
+    if (std::string error = why_not_allowed(options.processors, allowed_processors());
+        !error.empty())
+        throw std::runtime_error(error);
     // Where something was left for the rings it goes now; elsewhere this changes nothing.
     const auto settle = [kept = _kept] {
         if (kept) (void)drop_privileges(*kept, privilege_stage::final);

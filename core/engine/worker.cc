@@ -7,10 +7,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
+#include <stdexcept>
 #include <utility>
 
 #include "core/engine/metrics_sources.hh"
+#include "core/engine/processors.hh"
 
 namespace burin::engine {
 
@@ -80,6 +83,7 @@ void worker::run() {
     std::snprintf(name, sizeof name, "worker-%u", _index);
     pthread_setname_np(pthread_self(), name);
     try {
+        take_place();
         _ring = std::make_unique<ring::ring>(ring::options{.mask = _options.mask});
         _now = ring::monotonic_now();
         _timers = std::make_unique<ring::timer_wheel>(_now);
@@ -132,6 +136,15 @@ void worker::run() {
     _arenas_again.disarm();
     _timers.reset();
     _ring.reset();
+}
+
+// Before anything is allocated: memory comes from where the thread runs.
+void worker::take_place() {
+    if (_options.processors.empty()) return;
+    const unsigned processor = _options.processors.at(_index);
+    if (int error = run_on({&processor, 1}); error != 0)
+        throw std::runtime_error(fmt::format("cannot run worker {} on CPU {}: {}", _index,
+                                             processor, std::strerror(error)));
 }
 
 void worker::loop() {
@@ -214,6 +227,8 @@ void worker::report(std::string& into) const {
     into += fmt::format("worker {}: budget: total={} free-for-growth={} channels={}/{}\n", _index,
                         _budget->total(), _budget->growth_left(), _budget->open_channels(),
                         _budget->channel_limit());
+    // Nothing else comes from other threads: neither payload nor memory that is given back.
+    into += fmt::format("worker {}: from other threads: messages={}\n", _index, _mailbox.taken());
     const relay::dialer_counters& d = _dialer->counters;
     into += fmt::format(
         "worker {}: dials: pending={} attempts={} started={} connected={} failed={} timed-out={} "

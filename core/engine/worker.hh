@@ -52,7 +52,8 @@ struct worker_options {
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
     relay::datagram_settings datagrams = {};
     ring::microseconds_t look_interval = 20 * ring::millisecond;  // of may_look()
-    std::function<void()> settled = {};  // on the worker's thread, when its ring exists
+    std::vector<unsigned> processors = {};  // one a worker, or none: wherever the kernel puts it
+    std::function<void()> settled = {};     // on the worker's thread, when its ring exists
 };
 
 // What takes part in the flush of every turn; added and removed on the worker's thread.
@@ -148,6 +149,7 @@ class worker {
 
   private:
     void run();
+    void take_place();
     void loop();
     void turn() noexcept;
     void wind_up();

@@ -76,6 +76,10 @@ TEST_CASE("flags are spelled as Go's are") {
     CHECK(client({"--rekey-limit=1GB", "url", "1"}).rekey_bytes == 1'000'000'000);
     CHECK(server({"--memory", "1G", "--max-channels", "7", "--workers=3"}).memory_bytes ==
           1u << 30);
+    CHECK(server({}).processors.empty());
+    CHECK(server({"--cpu-affinity", "4,0-2", "--workers=3"}).worker().processors ==
+          std::vector<unsigned>{4, 0, 1, 2});
+    CHECK(client({"--cpu-affinity=7", "url", "1"}).worker().processors == std::vector<unsigned>{7});
     // Before and behind the other arguments.
     auto c =
         client({"-v", "url", "--max-retry-count", "-1", "3000", "--keepalive=0", "--", "4000"});
@@ -248,6 +252,12 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {false, {"--port", "80x"}, "invalid value \"80x\" for flag -port"},
         {false, {"--workers", "0"}, "invalid value \"0\" for flag -workers"},
         {false, {"--workers", "1000"}, "invalid value \"1000\" for flag -workers"},
+        {false,
+         {"--cpu-affinity", "0,0"},
+         "invalid value \"0,0\" for flag -cpu-affinity: a list of different CPUs is wanted"},
+        {false,
+         {"--cpu-affinity", "0-2", "--workers", "4"},
+         "invalid value \"0-2\" for flag -cpu-affinity: 1 of 4 workers have none"},
         {false, {"--memory", "1M"}, "invalid value \"1M\" for flag -memory"},
         {false, {"--max-channels", "-1"}, "invalid value \"-1\" for flag -max-channels"},
         {false, {"--keepalive", "25"}, "invalid value \"25\" for flag -keepalive"},

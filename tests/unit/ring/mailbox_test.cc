@@ -62,6 +62,7 @@ TEST_CASE("every message arrives once and in its sender's order", "[mailbox][tsa
     REQUIRE(r.ordered);
     REQUIRE(box.drain(&r) == 0);
     REQUIRE(r.count == 4L * each);
+    REQUIRE(box.taken() == 4u * each);
 }
 
 TEST_CASE("what was not delivered is freed with the mailbox", "[mailbox][tsan]") {
