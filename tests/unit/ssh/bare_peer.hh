@@ -111,12 +111,16 @@ class bare_peer {
     }
     bool finish_as_server(bytes_view ours, const crypto::host_key& host_key, bool strict) {
         const byte_vector theirs = hear();
-        const byte_vector init = hear();
+        byte_vector init = hear();
+        // A guess for another method than ours is skipped (RFC 4253 section 7.1).
+        if (number_of(init) == message::ecdh_init && init.size() != 1 + 4 + 32) init = hear();
         if (number_of(init) != message::ecdh_init) return false;
         wire::reader read(bytes_view(init).subspan(1));
         const bytes_view value = read.string();
         const auto key = crypto::curve25519_key::generate();
-        const auto secret = crypto::encode_mpint(key.agree(value)->view());
+        const auto agreed = key.agree(value);
+        if (!agreed) return false;
+        const auto secret = crypto::encode_mpint(agreed->view());
         const auto hash =
             crypto::exchange_hash({as_bytes(_peer_line), as_bytes(_line), theirs, ours,
                                    host_key.blob(), value, key.public_key(), secret.view()});
