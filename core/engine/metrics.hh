@@ -150,6 +150,11 @@ class tally {
     void add(metric of, std::uint64_t value, metric_labels labels = {}) {
         _samples.push_back({of, labels.text(), value});
     }
+    // Empty again, with the room that it has.
+    void clear() noexcept {
+        _samples.clear();
+        sessions = {};
+    }
     // Those of `sessions`, once all of them are in.
     void add_sessions();
     std::span<const sample> samples() const noexcept { return _samples; }

@@ -31,15 +31,6 @@ constexpr int reads_in_a_row = 8;
 constexpr int accepts_in_a_row = 16;
 }  // namespace
 
-// What the workers were asked for. They keep it alive: this server may be gone when the last of
-// them comes to it.
-struct metrics_server::numbers {
-    numbers(std::size_t workers, int wake_) : by_worker(workers), left(workers), wake(wake_) {}
-    std::vector<tally> by_worker;  // each written by its worker alone
-    std::atomic<std::size_t> left;
-    tun::descriptor wake;  // a duplicate
-};
-
 std::string metrics_server::open() {
     if (_at.port == 0) return {};
     std::string error;
@@ -159,23 +150,24 @@ void metrics_server::ask_workers(ring::microseconds_t now) {
     if (!_desk.wants_numbers(now)) return;
     _desk.begin(now);
     // One that did not come to the last question is not asked more of them.
-    if (_asked != nullptr) return _desk.no_numbers("a worker does not answer");
-    const int wake = fcntl(_wake.number(), F_DUPFD_CLOEXEC, 0);
-    if (wake < 0) return _desk.no_numbers("no descriptor is left");
-    _asked = std::make_shared<numbers>(_workers->size(), wake);
+    if (_asked) return _desk.no_numbers("a worker does not answer");
+    _asked = true;
+    _by_worker.resize(_workers->size());
+    for (tally& t : _by_worker) t.clear();
+    _left = _workers->size();
     for (auto& w : *_workers)
-        w->post([asked = _asked](worker& self) {
-            self.count(asked->by_worker[self.index()]);
-            if (asked->left.fetch_sub(1) != 1) return;
+        w->post([this](worker& self) {
+            self.count(_by_worker[self.index()]);
+            if (_left.fetch_sub(1) != 1) return;
             const std::uint64_t one = 1;
-            [[maybe_unused]] ssize_t written = ::write(asked->wake.number(), &one, sizeof one);
+            [[maybe_unused]] ssize_t written = ::write(_wake.number(), &one, sizeof one);
         });
 }
 
 void metrics_server::tell(ring::microseconds_t now) {
     std::uint64_t times = 0;
     [[maybe_unused]] ssize_t n = ::read(_wake.number(), &times, sizeof times);
-    if (_asked == nullptr || _asked->left.load() != 0) {
+    if (!_asked || _left.load() != 0) {
         if (_desk.overdue(now)) _desk.no_numbers("a worker does not answer");
         return;
     }
@@ -192,8 +184,8 @@ void metrics_server::tell(ring::microseconds_t now) {
         {"version", BURIN_VERSION},
         {"role", _role},
         {"crypto", std::string(crypto::name_of(crypto::chosen_provider()))}};
-    _desk.numbers(exposition(build, process, _asked->by_worker));
-    _asked.reset();
+    _desk.numbers(exposition(build, process, _by_worker));
+    _asked = false;
 }
 
 }  // namespace burin::engine

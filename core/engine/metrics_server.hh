@@ -38,14 +38,14 @@ class metrics_server {
     // Binds; an error text for a person, or empty.
     std::string open();
     // Begins to answer, when there is an address. `role`: "client" or "server". `shared` adds what
-    // belongs to no worker, on this server's thread. The workers live until stop().
+    // belongs to no worker, on this server's thread.
     void start(std::string role, std::vector<std::unique_ptr<worker>>& workers, logger& log,
                std::function<void(tally&)> shared = {});
+    // When the workers' threads have ended, so that none of them answers any more, and before the
+    // workers go.
     void stop();
 
   private:
-    struct numbers;
-
     void run();
     void accept_all(ring::microseconds_t now);
     void read(int id, ring::microseconds_t now);
@@ -64,10 +64,13 @@ class metrics_server {
     logger* _log = nullptr;
     std::function<void(tally&)> _shared;
     scrape_desk _desk;
-    std::vector<int> _open;           // connections
-    std::shared_ptr<numbers> _asked;  // of the workers, not told yet
-    ring::microseconds_t _accept_again =
-        0;  // no descriptor was left: until then nobody is accepted
+    std::vector<int> _open;  // connections
+    // The workers were asked and have not all answered; a late one does so before they are asked
+    // again.
+    bool _asked = false;
+    std::vector<tally> _by_worker;           // each its worker's own, until it has answered
+    std::atomic<std::size_t> _left{0};       // workers that have not
+    ring::microseconds_t _accept_again = 0;  // no descriptor was left: nobody is accepted before
 };
 
 }  // namespace burin::engine
