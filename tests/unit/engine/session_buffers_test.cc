@@ -1,0 +1,133 @@
+// Buffers that are forced, and given back to the kernel's own fitting. Without CAP_NET_ADMIN the
+// kernel refuses, and that is what is tested then.
+#include "core/engine/session_buffers.hh"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/catch.hh"
+
+using namespace burin;
+using namespace burin::engine;
+
+namespace {
+
+constexpr int so_buf_lock = 72;
+constexpr int mib = 1 << 20;
+
+class tcp_socket {
+  public:
+    tcp_socket() = default;
+    ~tcp_socket() { ::close(_descriptor); }
+    tcp_socket(const tcp_socket&) = delete;
+    tcp_socket& operator=(const tcp_socket&) = delete;
+    int number() const { return _descriptor; }
+    int told(int name, int level = SOL_SOCKET) const {
+        int value = -1;
+        socklen_t size = sizeof value;
+        REQUIRE(getsockopt(_descriptor, level, name, &value, &size) == 0);
+        return value;
+    }
+
+  private:
+    int _descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+};
+
+bool may_force() {
+    const tcp_socket probe;
+    return force_buffers(probe.number(), 16 * mib);
+}
+
+}  // namespace
+
+TEST_CASE("what the kernel grants is compared with what may be under way") {
+    // Debian 12: 6 MiB and 4, and a scale of 7.
+    const buffer_limits usual{6u << 20, 4u << 20, 65535u << 7};
+    CHECK(usual.hold(2u << 20));
+    CHECK_FALSE(usual.hold((2u << 20) + 1));
+    const buffer_limits raised{128u << 20, 128u << 20, 65535u << 11};
+    CHECK(raised.hold(64u << 20));
+    // Large buffers, and a window that cannot be told.
+    const buffer_limits unscaled{128u << 20, 128u << 20, 65535u << 7};
+    CHECK_FALSE(unscaled.hold(64u << 20));
+    const buffer_limits here = buffer_limits::read();
+    CHECK(here.receive_bytes >= 4096);
+    CHECK(here.send_bytes >= 4096);
+    CHECK(here.shown_bytes >= 65535);
+    CHECK_FALSE(buffer_limits{}.hold(1));
+}
+
+TEST_CASE("a near path's buffers are the kernel's again, a long one's stay") {
+    if (!may_force()) return;  // the kernel refuses: no CAP_NET_ADMIN
+    const tcp_socket s;
+    REQUIRE(force_buffers(s.number(), 16 * mib));
+    CHECK(s.told(SO_SNDBUF) == 32 * mib);
+    CHECK(s.told(SO_RCVBUF) == 32 * mib);
+    CHECK(s.told(so_buf_lock) == 3);
+    SECTION("near") {
+        fit_buffers(s.number(), long_round_trip - 1);
+        CHECK(s.told(so_buf_lock) == 0);
+        CHECK(s.told(SO_SNDBUF) < mib);
+        CHECK(s.told(SO_RCVBUF) < mib);
+        CHECK(s.told(TCP_NOTSENT_LOWAT, IPPROTO_TCP) <= 0);
+    }
+    SECTION("not known") {
+        fit_buffers(s.number(), 0);
+        CHECK(s.told(so_buf_lock) == 0);
+    }
+    SECTION("long") {
+        fit_buffers(s.number(), long_round_trip);
+        CHECK(s.told(so_buf_lock) == 3);
+        CHECK(s.told(SO_SNDBUF) == 32 * mib);
+        CHECK(s.told(TCP_NOTSENT_LOWAT, IPPROTO_TCP) == mib);
+    }
+    SECTION("long, and somebody bounds it closer") {
+        const int closer = 128 * 1024;
+        REQUIRE(setsockopt(s.number(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &closer, sizeof closer) ==
+                0);
+        fit_buffers(s.number(), long_round_trip);
+        CHECK(s.told(TCP_NOTSENT_LOWAT, IPPROTO_TCP) == closer);
+    }
+    SECTION("a stranger's receive buffer") {
+        fit_receive_buffer(s.number());
+        CHECK(s.told(so_buf_lock) == 1);
+        CHECK(s.told(SO_RCVBUF) < mib);
+        CHECK(s.told(SO_SNDBUF) == 32 * mib);
+        // And whatever its path, it is not enlarged again.
+        fit_buffers(s.number(), 2 * long_round_trip);
+        CHECK(s.told(SO_RCVBUF) < mib);
+    }
+}
+
+TEST_CASE("a socket that was not forced is left alone") {
+    const tcp_socket s;
+    const int sent = s.told(SO_SNDBUF), received = s.told(SO_RCVBUF);
+    fit_receive_buffer(s.number());
+    fit_buffers(s.number(), 0);
+    fit_buffers(s.number(), 2 * long_round_trip);
+    CHECK(s.told(SO_SNDBUF) == sent);
+    CHECK(s.told(SO_RCVBUF) == received);
+    CHECK(s.told(so_buf_lock) == 0);
+    CHECK(s.told(TCP_NOTSENT_LOWAT, IPPROTO_TCP) <= 0);
+    CHECK(least_round_trip(s.number()) == 0);  // it has no path
+    CHECK(least_round_trip(-1) == 0);
+}
+
+TEST_CASE("a keeper forces for others what they may not", "[tsan]") {
+    const bool allowed = may_force();
+    buffer_keeper keeper(16 * mib);
+    CHECK(keeper.works() == allowed);
+    const tcp_socket one, two;
+    bool forced[2] = {};
+    std::thread other([&] { forced[1] = keeper.force(two.number()); });
+    forced[0] = keeper.force(one.number());
+    other.join();
+    CHECK(forced[0] == allowed);
+    CHECK(forced[1] == allowed);
+    if (!allowed) return;
+    CHECK(one.told(SO_SNDBUF) == 32 * mib);
+    CHECK(two.told(SO_RCVBUF) == 32 * mib);
+    CHECK_FALSE(keeper.force(1'000'000));
+}
