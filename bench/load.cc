@@ -4,7 +4,7 @@
 //   bench_load up|down|both HOST PORT   bulk: --streams K; --bytes N each (1GiB) or --seconds S
 //   bench_load rtt HOST PORT            ping-pong of --size B (1), --count N (10000), --seconds S
 //   bench_load connect HOST PORT        connections with a byte each way: --count N (1000),
-//                                       --parallel P (1)
+//                                       --parallel P (1), --seconds S
 //   bench_load idle HOST PORT           opens --count N (1000); each carries --bytes-each B (1MiB),
 //                                       --direction up|down|both (both), --parallel P (64) at a
 //                                       time; prints a line when all are idle, keeps them until
@@ -33,184 +33,54 @@
 
 #include <csignal>
 
+#include "bench/load_client.hh"
 #include "bench/load_server.hh"
 
 namespace load {
 
-// What several client threads did together.
-struct tally {
-    std::atomic<std::uint64_t> moved{0};
-    std::atomic<unsigned> failed{0};
-    std::mutex guard;
-    std::string error;
-
-    void fail(const std::string& why) {
-        ++failed;
-        const std::lock_guard lock(guard);
-        if (error.empty()) error = why;
-    }
-};
-
-// Carries these flows until each is done; after `limit` seconds (if any) it stops sending. One
-// thread.
-void carry(const std::vector<flow*>& flows, double limit, double timeout, tally& total) {
-    const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
-    std::vector<std::uint8_t> buffer = new_buffer();
-    std::vector<epoll_event> events(256);
-    std::size_t left = flows.size();
-    for (flow* carried : flows) arm(epoll, *carried, EPOLL_CTL_ADD);
-    const auto start = clock_type::now();
-    auto last_progress = start;
-    bool stopped = limit <= 0;
-    while (left > 0) {
-        const int count =
-            ::epoll_wait(epoll, events.data(), static_cast<int>(events.size()), stopped ? 250 : 20);
-        std::uint64_t moved = 0;
-        for (int at = 0; at < count; ++at) {
-            auto& carried = *static_cast<flow*>(events[static_cast<std::size_t>(at)].data.ptr);
-            const std::uint64_t before = carried.sent() + carried.received();
-            const step result =
-                serve_event(carried, events[static_cast<std::size_t>(at)].events, buffer);
-            moved += carried.sent() + carried.received() - before;
-            if (result == step::more) {
-                arm(epoll, carried, EPOLL_CTL_MOD);
-                continue;
-            }
-            if (result == step::failed) total.fail(carried.error());
-            ::epoll_ctl(epoll, EPOLL_CTL_DEL, carried.fd(), nullptr);
-            --left;
-        }
-        total.moved.fetch_add(moved, std::memory_order_relaxed);
-        const auto now = clock_type::now();
-        if (moved > 0) last_progress = now;
-        if (!stopped && std::chrono::duration<double>(now - start).count() >= limit) {
-            stopped = true;
-            for (flow* carried : flows) {
-                carried->stop();
-                arm(epoll, *carried, EPOLL_CTL_MOD);
-            }
-        }
-        if (std::chrono::duration<double>(now - last_progress).count() > timeout) {
-            total.fail("no byte moved for " + std::to_string(static_cast<int>(timeout)) + " s");
-            break;
-        }
-    }
-    ::close(epoll);
-}
-
-double cpu_seconds() {
-    rusage use{};
-    ::getrusage(RUSAGE_SELF, &use);
-    return static_cast<double>(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-           static_cast<double>(use.ru_utime.tv_usec + use.ru_stime.tv_usec) * 1e-6;
-}
-
-int run_bulk(const options& set) {
-    const address where = resolve(set);
-    const bool up = set.mode != "down";
-    const bool down = set.mode != "up";
-    const std::uint64_t each = set.seconds > 0 ? no_position : set.bytes;
-    const pattern& data = pattern_of(set.seed);
-    std::vector<std::unique_ptr<flow>> flows;
-    for (unsigned index = 0; index < set.streams; ++index) {
-        request asked = stream_request(set, index, 'b');
-        asked.up = up ? each : 0;
-        asked.down = down ? each : 0;
-        const int fd = open_stream(set, where, asked);
-        set_nonblocking(fd);
-        flows.push_back(std::make_unique<flow>(fd, flow::role::client));
-        flows.back()->start_client(asked, data);
-    }
-    const unsigned count =
-        std::min(set.streams, set.threads != 0 ? set.threads : std::min(set.streams, cores()));
-    std::vector<std::vector<flow*>> shares(count);
-    for (unsigned index = 0; index < set.streams; ++index)
-        shares[index % count].push_back(flows[index].get());
+int run_bulk_mode(const options& set) {
     tally total;
-    std::atomic<unsigned> running{count};
-    const double cpu_before = cpu_seconds();
-    const auto start = clock_type::now();
-    std::vector<std::jthread> threads;
-    for (auto& share : shares)
-        threads.emplace_back([&] {
-            carry(share, set.seconds, set.timeout, total);
-            --running;
+    std::jthread teller;
+    if (set.progress)
+        teller = std::jthread([&](const std::stop_token& ended) {
+            const auto start = clock_type::now();
+            std::uint64_t before = 0;
+            auto then = start;
+            while (!ended.stop_requested()) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(100));
+                const double passed = seconds_since(then);
+                if (passed < 1) continue;
+                const std::uint64_t moved = total.moved;
+                std::fprintf(stderr, "%5.0f s  %8.2f GB  %6.2f Gbit/s\n", seconds_since(start),
+                             static_cast<double>(moved) * 1e-9,
+                             static_cast<double>(moved - before) * 8e-9 / passed);
+                before = moved;
+                then = clock_type::now();
+            }
         });
-    if (set.progress) {
-        std::uint64_t before = 0;
-        auto then = start;
-        while (running > 0) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(100));
-            const double passed = seconds_since(then);
-            if (passed < 1) continue;
-            const std::uint64_t moved = total.moved;
-            std::fprintf(stderr, "%5.0f s  %8.2f GB  %6.2f Gbit/s\n", seconds_since(start),
-                         static_cast<double>(moved) * 1e-9,
-                         static_cast<double>(moved - before) * 8e-9 / passed);
-            before = moved;
-            then = clock_type::now();
-        }
-    }
-    threads.clear();
-    const double seconds = seconds_since(start);
-    std::uint64_t sent = 0, received = 0, least = no_position, most = 0;
-    bool clean = true;
-    for (const auto& carried : flows) {
-        const std::uint64_t bytes = carried->sent() + carried->received();
-        sent += carried->sent();
-        received += carried->received();
-        least = std::min(least, bytes);
-        most = std::max(most, bytes);
-        clean = clean && carried->clean();
-        if (!carried->clean())
-            std::fprintf(stderr, "bench_load: wrong byte at position %llu of a stream\n",
-                         static_cast<unsigned long long>(carried->bad_at()));
-    }
-    const bool ok = clean && total.failed == 0;
+    const bulk_result made = run_bulk(set, total);
+    teller = {};
+    for (const std::uint64_t position : made.bad_at)
+        std::fprintf(stderr, "bench_load: wrong byte at position %llu of a stream\n",
+                     static_cast<unsigned long long>(position));
     const auto gbit = [&](std::uint64_t bytes) {
-        return static_cast<double>(bytes) * 8e-9 / seconds;
+        return static_cast<double>(bytes) * 8e-9 / made.seconds;
     };
-    if (total.failed > 0) std::fprintf(stderr, "bench_load: %s\n", total.error.c_str());
+    if (made.failed > 0) std::fprintf(stderr, "bench_load: %s\n", made.error.c_str());
     std::printf(
         "{\"mode\":\"%s\",\"streams\":%u,\"bytes\":%llu,\"bytes_up\":%llu,\"bytes_down\":%llu,"
         "\"seconds\":%.6f,\"gbit_per_second\":%.4f,\"slowest_stream_gbit\":%.4f,"
         "\"fastest_stream_gbit\":%.4f,\"cpu_seconds\":%.3f,\"failed\":%u,\"checksum_ok\":%s}\n",
-        set.mode.c_str(), set.streams, static_cast<unsigned long long>(sent + received),
-        static_cast<unsigned long long>(sent), static_cast<unsigned long long>(received), seconds,
-        gbit(sent + received), gbit(least), gbit(most), cpu_seconds() - cpu_before,
-        total.failed.load(), ok ? "true" : "false");
-    return ok ? 0 : 1;
+        set.mode.c_str(), set.streams, static_cast<unsigned long long>(made.bytes()),
+        static_cast<unsigned long long>(made.sent), static_cast<unsigned long long>(made.received),
+        made.seconds, made.gbit_per_second(), gbit(made.slowest), gbit(made.fastest),
+        made.cpu_seconds, made.failed, made.ok() ? "true" : "false");
+    return made.ok() ? 0 : 1;
 }
 
-double percentile(const std::vector<double>& sorted, double share) {
-    if (sorted.empty()) return 0;
-    return sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5)];
-}
-
-int run_rtt(const options& set) {
-    const address where = resolve(set);
-    const int fd = open_stream(set, where, stream_request(set, 0, 'e'));
-    const pattern& data = pattern_of(set.seed);
-    const std::uint64_t count = set.count != 0 ? set.count : 10000;
-    const std::uint64_t warm_up =
-        set.seconds > 0 ? 5 : std::min<std::uint64_t>(100, count / 10 + 1);
-    std::vector<std::uint8_t> answer(set.size);
-    std::vector<double> times;
-    times.reserve(count);
-    bool clean = true;
-    const auto deadline =
-        clock_type::now() + std::chrono::duration<double>(set.seconds > 0 ? set.seconds : 1e6);
-    for (std::uint64_t turn = 0; turn < count + warm_up; ++turn) {
-        const std::uint8_t* ping = data.at(turn * set.size);
-        const auto start = clock_type::now();
-        if (start > deadline) break;
-        if (!write_whole(fd, ping, set.size) || !read_whole(fd, answer.data(), set.size))
-            die("round trip %llu: %s", static_cast<unsigned long long>(turn), std::strerror(errno));
-        if (turn >= warm_up) times.push_back(seconds_since(start) * 1e6);
-        clean = clean && std::memcmp(ping, answer.data(), set.size) == 0;
-    }
-    ::close(fd);
-    std::sort(times.begin(), times.end());
+int run_rtt_mode(const options& set) {
+    const trips made = run_round_trips(set);
+    const std::vector<double>& times = made.microseconds;
     double sum = 0;
     for (const double time : times) sum += time;
     std::printf(
@@ -220,46 +90,20 @@ int run_rtt(const options& set) {
         times.size(), static_cast<unsigned long long>(set.size), percentile(times, 0),
         sum / static_cast<double>(std::max<std::size_t>(1, times.size())), percentile(times, 0.5),
         percentile(times, 0.9), percentile(times, 0.99), percentile(times, 0.999),
-        percentile(times, 1), clean ? "true" : "false");
-    return clean ? 0 : 1;
+        percentile(times, 1), made.clean ? "true" : "false");
+    return made.clean ? 0 : 1;
 }
 
-int run_connect(const options& set) {
-    const address where = resolve(set);
-    const std::uint64_t count = set.count != 0 ? set.count : 1000;
-    const unsigned parallel = set.parallel != 0 ? set.parallel : 1;
-    std::atomic<std::uint64_t> next{0};
-    tally total;
-    std::vector<double> times;
-    std::mutex guard;
-    const auto start = clock_type::now();
-    const auto one_caller = [&] {
-        std::vector<double> mine;
-        while (next++ < count) {
-            const auto began = clock_type::now();
-            const int fd = connect_to(set, where);
-            char answer = 0;
-            if (fd < 0 || !write_whole(fd, "?", 1) || !read_whole(fd, &answer, 1) || answer != '!')
-                total.fail(std::strerror(errno));
-            else
-                mine.push_back(seconds_since(began) * 1e6);
-            if (fd >= 0) ::close(fd);
-        }
-        const std::lock_guard lock(guard);
-        times.insert(times.end(), mine.begin(), mine.end());
-    };
-    std::vector<std::jthread> callers;
-    for (unsigned index = 0; index < parallel; ++index) callers.emplace_back(one_caller);
-    callers.clear();
-    const double seconds = seconds_since(start);
-    std::sort(times.begin(), times.end());
-    if (total.failed > 0) std::fprintf(stderr, "bench_load: %s\n", total.error.c_str());
+int run_connect_mode(const options& set) {
+    const connects made = run_connects(set);
+    if (made.failed > 0) std::fprintf(stderr, "bench_load: %s\n", made.error.c_str());
     std::printf(
         "{\"mode\":\"connect\",\"count\":%zu,\"parallel\":%u,\"seconds\":%.4f,\"per_second\":%.1f,"
         "\"p50_us\":%.1f,\"p99_us\":%.1f,\"failed\":%u}\n",
-        times.size(), parallel, seconds, static_cast<double>(times.size()) / seconds,
-        percentile(times, 0.5), percentile(times, 0.99), total.failed.load());
-    return total.failed == 0 ? 0 : 1;
+        made.microseconds.size(), set.parallel != 0 ? set.parallel : 1, made.seconds,
+        made.per_second(), percentile(made.microseconds, 0.5), percentile(made.microseconds, 0.99),
+        made.failed);
+    return made.failed == 0 ? 0 : 1;
 }
 
 volatile std::sig_atomic_t released = 0;
@@ -450,9 +294,9 @@ int run(const options& set) {
         ::sigaction(SIGTERM, &release, nullptr);
         ::sigaction(SIGINT, &release, nullptr);
     }
-    if (set.mode == "up" || set.mode == "down" || set.mode == "both") return run_bulk(set);
-    if (set.mode == "rtt") return run_rtt(set);
-    if (set.mode == "connect") return run_connect(set);
+    if (set.mode == "up" || set.mode == "down" || set.mode == "both") return run_bulk_mode(set);
+    if (set.mode == "rtt") return run_rtt_mode(set);
+    if (set.mode == "connect") return run_connect_mode(set);
     if (set.mode == "idle") return run_idle(set);
     if (set.mode == "stall") return run_stall(set);
     die("unknown mode '%s'", set.mode.c_str());
@@ -461,5 +305,10 @@ int run(const options& set) {
 }  // namespace load
 
 int main(int argc, char** argv) {
-    return load::run(load::parse(argc, argv));
+    try {
+        return load::run(load::parse(argc, argv));
+    } catch (const load::trouble& why) {
+        std::fprintf(stderr, "bench_load: %s\n", why.what());
+        return 2;
+    }
 }

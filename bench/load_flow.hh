@@ -75,12 +75,21 @@ inline const pattern& pattern_of(std::uint64_t seed) {
 
 enum class step { more, done, failed };
 
+// What a far end does for strangers; by default all that it is asked.
+struct manners {
+    std::uint64_t most_seeds = no_position;  // each costs half a megabyte, for good
+    std::size_t echo_bytes = largest_piece;  // held for a client that sends and does not read
+    bool keeps_idle = true;                  // 'h' and 's'
+};
+
 // Owns its descriptor. `turn` is called when epoll says that the socket is readable or writable.
 class flow {
   public:
     enum class role { client, fresh, server, echo, stall, raw };
 
-    flow(int fd, role kind) noexcept : _fd(fd), _role(kind) {}
+    // `bounds` outlives the flow.
+    flow(int fd, role kind, const manners& bounds = anything) noexcept
+        : _fd(fd), _role(kind), _bounds(bounds) {}
     flow(const flow&) = delete;
     flow& operator=(const flow&) = delete;
     ~flow() {
@@ -143,8 +152,12 @@ class flow {
     std::uint64_t bad_at() const noexcept { return _bad_at; }
     std::uint32_t armed = 0;  // the epoll events that the loop asked for
     std::uint32_t home = 0;   // the server thread that carries it
+    // Its time is over: whoever carries it ends it at its next event. Any thread sets it.
+    std::atomic<bool> expired{false};
 
   private:
+    static constexpr manners anything{};
+
     bool body_left() const noexcept { return _sent < _send_total && _data != nullptr; }
 
     void set_totals(std::uint64_t send, std::uint64_t receive, std::uint64_t send_from,
@@ -174,6 +187,7 @@ class flow {
             std::uint8_t* at = buffer.data() + report_size;
             std::size_t room = largest_piece;
             if (_role == role::fresh) room = request_size - _request_got;
+            if (_role == role::echo) room = _bounds.echo_bytes;
             const ssize_t got = ::recv(_fd, at, room, 0);
             if (got < 0) {
                 if (errno == EAGAIN || errno == EINTR) return step::more;
@@ -276,6 +290,9 @@ class flow {
         if (_request_got < request_size) return step::more;
         if (std::memcmp(_request.magic, "BLOAD1", 6) != 0)
             return fail("not a request of bench_load", 0);
+        const bool keeps = _request.op == 'h' || _request.op == 's';
+        if ((keeps && !_bounds.keeps_idle) || _request.seed > _bounds.most_seeds)
+            return fail("a request that is not granted here", 0);
         std::memcpy(_head.data(), ready_text, ready_size);
         _head_size = ready_size;
         _data = &pattern_of(_request.seed);
@@ -354,6 +371,7 @@ class flow {
 
     int _fd;
     role _role;
+    const manners& _bounds;
     bool _go = false;            // the client said that the clock runs
     bool _check = true;          // received bytes are compared with the pattern
     bool _eager = false;         // try to write without waiting for epoll

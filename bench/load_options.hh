@@ -1,4 +1,4 @@
-// What the command line of bench_load says, and how it complains.
+// What is asked of the load generator, how it complains, and the command line of bench_load.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -23,14 +24,20 @@ inline double seconds_since(clock_type::time_point then) {
     return std::chrono::duration<double>(clock_type::now() - then).count();
 }
 
+// What keeps a measurement from being made: a wrong command line, a far end that does not answer.
+// For a person, in one line.
+struct trouble : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Throws trouble; longer texts are cut.
 [[noreturn, gnu::format(printf, 1, 2)]] inline void die(const char* format, ...) {
+    char text[512];
     va_list arguments;
     va_start(arguments, format);
-    std::fputs("bench_load: ", stderr);
-    std::vfprintf(stderr, format, arguments);
-    std::fputc('\n', stderr);
+    std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    std::exit(2);
+    throw trouble(text);
 }
 
 struct options {

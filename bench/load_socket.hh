@@ -1,4 +1,5 @@
-// Addresses, sockets and epoll: how bench_load opens a stream and which events a flow waits for.
+// Addresses, sockets and epoll: how the load generator opens a stream and which events a flow waits
+// for. What fails throws trouble, unless it says otherwise.
 #pragma once
 
 #include <arpa/inet.h>
@@ -7,6 +8,8 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+
+#include <cmath>
 
 #include "bench/load_flow.hh"
 #include "bench/load_options.hh"
@@ -45,10 +48,13 @@ inline int new_socket(const options& set, const address& where) {
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (!set.congestion.empty() &&
         ::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, set.congestion.data(),
-                     static_cast<socklen_t>(set.congestion.size())) != 0)
+                     static_cast<socklen_t>(set.congestion.size())) != 0) {
+        const int error = errno;
+        ::close(fd);
         die("congestion control %s: %s (in a fresh network namespace only what "
             "net.ipv4.tcp_allowed_congestion_control of the first one names is granted)",
-            set.congestion.c_str(), std::strerror(errno));
+            set.congestion.c_str(), std::strerror(error));
+    }
     return fd;
 }
 
@@ -59,7 +65,8 @@ inline const sockaddr* as_sockaddr(const address& where) {
 // A blocking socket that gives up after --timeout; -1 with errno set when refused.
 inline int connect_to(const options& set, const address& where) {
     const int fd = new_socket(set, where);
-    timeval limit{static_cast<time_t>(set.timeout), 0};
+    timeval limit{static_cast<time_t>(set.timeout),
+                  static_cast<suseconds_t>(std::fmod(set.timeout, 1) * 1e6)};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (::connect(fd, as_sockaddr(where), where.size) == 0) return fd;
@@ -87,15 +94,28 @@ inline bool write_whole(int fd, const void* from, std::size_t size) {
     return ::send(fd, from, size, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
 }
 
+// What errno says of a socket with a time limit, whose end is told as EAGAIN or EINPROGRESS.
+inline std::string socket_error(int error) {
+    if (error == EAGAIN || error == EINPROGRESS || error == ETIMEDOUT) return "no answer in time";
+    if (error == EADDRNOTAVAIL)
+        return "no local port is left (net.ipv4.ip_local_port_range; closed ones rest for a "
+               "minute)";
+    return std::strerror(error);
+}
+
 // Opens a connection and waits until the far end, behind whatever tunnel, has answered the request.
 inline int open_stream(const options& set, const address& where, const request& asked) {
     const int fd = connect_to(set, where);
     char answer[ready_size];
-    if (fd < 0 || !write_whole(fd, &asked, sizeof asked) ||
-        !read_whole(fd, answer, sizeof answer) || std::memcmp(answer, ready_text, ready_size) != 0)
-        die("%s port %s: no answer from 'bench_load serve': %s", set.host.c_str(), set.port.c_str(),
-            std::strerror(errno));
-    return fd;
+    errno = fd < 0 ? errno : 0;
+    if (fd >= 0 && write_whole(fd, &asked, sizeof asked) && read_whole(fd, answer, sizeof answer) &&
+        std::memcmp(answer, ready_text, ready_size) == 0)
+        return fd;
+    const std::string why = errno != 0 ? socket_error(errno) : "something else answers there";
+    if (fd >= 0) ::close(fd);
+    die("%s port %s: no answer from the far end of the load ('bench_load serve', 'burin bench "
+        "serve'): %s",
+        set.host.c_str(), set.port.c_str(), why.c_str());
 }
 
 inline request stream_request(const options& set, std::uint64_t index, char op) {
