@@ -1,5 +1,5 @@
-// The program: `burin server`, `burin client`. Reads the command line, prints what is wrong with
-// it, and calls the engine.
+// The program: `burin server`, `burin client`, `burin bench`. Reads the command line, prints what
+// is wrong with it, and calls the engine.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -17,6 +17,7 @@
 #include "core/engine/log.hh"
 #include "core/engine/server.hh"
 #include "crypto/host_key.hh"
+#include "tools/bench/bench.hh"
 #include "tools/command_line.hh"
 
 using namespace burin;
@@ -103,6 +104,7 @@ int main(int argc, char** argv) {
         tools::wipe(arguments, env);
         return stops(c, status) ? status : engine::run_client(c.settings);
     }
+    if (name == "bench") return tools::bench::run(arguments);
     if (name == "version" || name == "--version" || name == "-version" || name == "-v" ||
         name == "--v") {
         print(BURIN_VERSION "\n");

@@ -501,8 +501,11 @@ std::string program_help() {
         "  burin client [flags] <server> <remote>...     forward local ports\n"
         "  burin client [flags] --tun NAME --tun-addr CIDR --route CIDR... <server> [remote]...\n"
         "                                                forward what a TUN device takes in\n"
+        "  burin bench [flags] [serve | [NAME=]HOST:PORT...]\n"
+        "                                                measure a tunnel, and draw what it "
+        "reached\n"
         "  burin version                                 print the version\n\n"
-        "burin server --help and burin client --help tell their flags.\n",
+        "burin server --help, burin client --help and burin bench --help tell their flags.\n",
         BURIN_VERSION);
 }
 
