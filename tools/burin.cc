@@ -1,5 +1,5 @@
-// The program: `burin server`, `burin client`, `burin doctor`, `burin bench`. Reads the command line,
-// prints what is wrong with it, and calls the engine.
+// The program: `burin server`, `burin client`, `burin doctor`, `burin bench`. Reads the command
+// line, prints what is wrong with it, and calls the engine.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
