@@ -378,7 +378,7 @@ void link::flush() noexcept {
             starved = _arena == nullptr;  // woken when one comes back
             if (!starved) {
                 seal();
-                _pace.begin(_worker.now());
+                _pace.begin(_sealed - _sent, _worker.now());
                 arm_send();
                 if (_ready) fit_unsent();
             }

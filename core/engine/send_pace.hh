@@ -32,23 +32,23 @@ class send_pace {
     static constexpr ring::microseconds_t quick_time = 100 * ring::millisecond,
                                           quick_rest = ring::second;
 
-    // A send begins.
-    void begin(ring::microseconds_t now) noexcept {
-        // After a pause nothing was measured: it was not the path that took so long.
-        if (now - _last > pause) _since = now, _bytes = 0;
+    // A send of `bytes` begins. What is small says nothing of the path.
+    void begin(std::size_t bytes, ring::microseconds_t now) noexcept {
+        _measuring = bytes >= least_measured;
         _last = now;
     }
 
-    // `bytes` of it have left.
+    // `bytes` of it have left. Only the time in which a send was on its way is the path's.
     void sent(std::size_t bytes, ring::microseconds_t now) noexcept {
+        if (!_measuring) return;
         _bytes += bytes;
+        _took += now - _last;
         _last = now;
-        const ring::microseconds_t took = now - _since;
-        if (took < measure_time) return;
-        const std::uint64_t rate = _bytes * ring::second / took;
+        if (_took < measure_time) return;
+        const std::uint64_t rate = _bytes * ring::second / _took;
         _rate = _rate == 0 ? rate : (3 * _rate + rate) / 4;
-        _since = now;
         _bytes = 0;
+        _took = 0;
     }
 
     // `total`: quick packets since the session began.
@@ -77,8 +77,8 @@ class send_pace {
     }
 
   private:
-    static constexpr ring::microseconds_t measure_time = 5 * ring::millisecond,
-                                          pause = ring::millisecond;
+    static constexpr ring::microseconds_t measure_time = 5 * ring::millisecond;
+    static constexpr std::size_t least_measured = 16 * 1024;
 
     std::uint64_t in(ring::microseconds_t time) const noexcept {
         return _rate == 0 ? ~std::uint64_t{0}
@@ -86,7 +86,8 @@ class send_pace {
     }
 
     std::uint64_t _rate = 0, _bytes = 0;
-    ring::microseconds_t _since = 0, _last = 0;
+    ring::microseconds_t _took = 0, _last = 0;
+    bool _measuring = false;
     std::uint64_t _seen = 0, _quick_seen = 0;
     ring::microseconds_t _quick_since = 0, _quick_until = 0;
 };

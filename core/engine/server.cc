@@ -12,7 +12,6 @@
 
 #include "core/engine/listener.hh"
 #include "core/engine/server_session.hh"
-#include "core/engine/session_buffers.hh"
 #include "core/engine/supervisor.hh"
 #include "core/ssh/authentication_policy.hh"
 #include "core/ssh/authorized_keys.hh"
@@ -208,8 +207,6 @@ int run_server(const server_settings& s) {
     shared.early = make_room_for_strangers(s);
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
-    if (!buffer_limits::read().hold(s.window_max))
-        shared.forced_buffers = force_buffers(descriptor, s.window_max);
     try {
         if (error = boss.confine({}); !error.empty()) throw std::runtime_error(error);
         boss.start_workers(s.workers, s.worker());

@@ -7,7 +7,6 @@
 #include "core/engine/byte_count.hh"
 #include "core/engine/config_request.hh"
 #include "core/engine/request_log.hh"
-#include "core/engine/session_buffers.hh"
 #include "core/ssh/authentication_policy.hh"
 
 namespace burin::engine {
@@ -93,7 +92,6 @@ server_session::server_session(worker& w, server_shared& shared, int descriptor,
       _upgrade(BURIN_VERSION, shared.features()),
       _started(w.now()) {
     _early = true;
-    if (_shared.forced_buffers) fit_receive_buffer(descriptor);
     if (!_shared.early[w.index()]->add(*this)) tell_crowd();
     on_held(0);
     deadline(w.now() + shared.settings->login_timeout, no_login);

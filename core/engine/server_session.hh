@@ -40,7 +40,6 @@ struct server_shared {
     std::atomic<std::uint32_t> waiting{0};  // logins whose answer waits
     // By worker; empty: this server does not ping for its clients.
     std::vector<std::unique_ptr<echo_service>> echoes;
-    bool forced_buffers = false;  // what was accepted inherits them (session_buffers.hh)
 
     http::feature_set features() const noexcept {
         const http::feature_set all = http::feature_set::all();

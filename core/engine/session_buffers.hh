@@ -4,8 +4,8 @@
 // over 200 ms. With CAP_NET_ADMIN they can be forced to more. So where the limits are too low and
 // the capability is there:
 //
-//   * a socket is given large ones before it connects, or inherits them from the socket that
-//   listens;
+//   * a client's socket is given large ones before it connects (a listening socket would hand them
+//   to every stranger: a server's are the kernel's);
 //   * once the session is logged in the path is known: over a long one they stay, and what is not
 //   sent yet is bounded instead; on a near one the kernel fits them again, as if nothing had been.
 //

@@ -14,7 +14,7 @@ ring::microseconds_t carry(send_pace& pace, std::uint64_t rate, ring::microsecon
     ring::microseconds_t now = from;
     while (now < from + time) {
         const std::size_t bytes = pace.seal_bytes(now);
-        pace.begin(now);
+        pace.begin(bytes, now);
         now += bytes * second / rate;
         pace.sent(bytes, now);
     }
@@ -45,9 +45,13 @@ TEST_CASE("pauses between sends are not the path's slowness", "[pace]") {
     ring::microseconds_t now = carry(pace, 125'000'000, second, second);
     const std::uint64_t before = pace.rate();
     for (int i = 0; i < 1000; ++i) {
-        pace.begin(now);
-        now += 100;
+        pace.begin(12'500, now);  // small, and each is on its way for as long as a turn takes
+        now += 400;
         pace.sent(12'500, now);
+        now += 500;
+        pace.begin(125'000, now);
+        now += millisecond;
+        pace.sent(125'000, now);
         now += 20 * millisecond;  // nothing to send
     }
     CHECK(pace.rate() == before);
