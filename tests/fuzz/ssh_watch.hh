@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/ssh/messages.hh"
 #include "core/ssh/transport.hh"
 #include "tests/fuzz/target.hh"
 
