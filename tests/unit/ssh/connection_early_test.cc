@@ -277,7 +277,7 @@ TEST_CASE("early data and its rules, in both roles", "[connection]") {
         CHECK(flow.bytes + flow.eofs == 0);
     }
     SECTION("on numbers that nobody may have") {
-        const std::uint32_t id = GENERATE(early_channels, ~0u);
+        const auto id = GENERATE(as<std::uint32_t>{}, early_channels, ~0u);
         b.breaks(GENERATE_COPY(early_message(id, 1), early_eof_message(id)),
                  "early data on a channel of a high number");
     }
@@ -293,7 +293,7 @@ TEST_CASE("early data and its rules, in both roles", "[connection]") {
         const bool of_data = GENERATE(true, false);
         byte_vector broken = of_data ? early_message(5, 100) : early_eof_message(5);
         const std::size_t whole_size = broken.size(), head = of_data ? 8 : 1;
-        broken.resize(GENERATE_COPY(whole_size - 1, whole_size + 1, head));
+        broken.resize(GENERATE_COPY(as<std::size_t>{}, whole_size - 1, whole_size + 1, head));
         b.breaks(broken, of_data ? "malformed early data" : "malformed early EOF");
     }
 }
