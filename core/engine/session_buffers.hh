@@ -38,10 +38,10 @@ struct buffer_limits {
     bool hold(std::uint64_t under_way_bytes) const noexcept;
 };
 
-// Forces both buffers to hold so many bytes under way, before connect() or listen(). False: the
-// thread may not (errno).
+// Forces both buffers to hold so many bytes under way, before connect(). False: the thread may not
+// (errno).
 bool force_buffers(int descriptor, std::uint64_t under_way_bytes) noexcept;
-// What an accepted socket inherited for receiving: the kernel fits it from now on.
+// A receive buffer that was forced: the kernel fits it from now on.
 void fit_receive_buffer(int descriptor) noexcept;
 // The session is logged in. Does nothing to a socket that was not forced.
 void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept;

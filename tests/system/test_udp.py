@@ -306,13 +306,13 @@ def flood(t):
 
     thread = threading.Thread(target=pour, daemon=True)
     thread.start()
-    beside = min(t.load(tcp, "up", "--bytes", size, ok=1, seconds=120)["seconds"] for _ in range(2))
+    beside = min(t.load(tcp, "up", "--bytes", size, ok=1, seconds=120)["seconds"] for _ in range(2 if t.sanitized else 4))
     stop.set()
     thread.join()
     t.note(f"{8e-9 * size / alone:.2f} Gbit/s alone, {8e-9 * size / beside:.2f} beside {len(sink.received)} datagrams that arrived")
     t.check(len(sink.received) > 100, "datagrams get through as well")
-    # The sender alone takes a core of the two; shares from 0.14 to 0.5 were seen, of one build, and the margin is for that.
-    t.check(t.sanitized or alone / beside > 0.08, f"{beside:.2f} s beside the flood, {alone:.2f} alone")
+    # The sender alone takes a core of the two; the wide margin is for that.
+    t.check(t.sanitized or alone / beside > 0.15, f"{beside:.2f} s beside the flood, {alone:.2f} alone")
     t.check(client.alive() and server.alive(), "both ends")
 
 
