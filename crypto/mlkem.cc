@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 
 #include "crypto/invariant.hh"
+#include "crypto/packet_frame.hh"
 
 namespace burin::crypto {
 namespace {
@@ -15,13 +16,6 @@ struct free_context {
     void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
 };
 using owned_context = std::unique_ptr<EVP_PKEY_CTX, free_context>;
-
-unsigned char* raw(std::byte* at) {
-    return reinterpret_cast<unsigned char*>(at);
-}
-const unsigned char* raw(const std::byte* at) {
-    return reinterpret_cast<const unsigned char*>(at);
-}
 
 bool fetched() {
     EVP_KEM* kem = EVP_KEM_fetch(nullptr, algorithm, nullptr);
@@ -52,7 +46,7 @@ mlkem768::mlkem768() : _public(public_size) {
         library_failed("ML-KEM-768 key");
     _key.reset(made);
     std::size_t size = 0;
-    must_be(EVP_PKEY_get_octet_string_param(made, OSSL_PKEY_PARAM_PUB_KEY, raw(_public.data()),
+    must_be(EVP_PKEY_get_octet_string_param(made, OSSL_PKEY_PARAM_PUB_KEY, octets(_public.data()),
                                             _public.size(), &size),
             1, "ML-KEM-768 public key");
     if (size != public_size) library_failed("ML-KEM-768 public key");
@@ -64,8 +58,8 @@ std::optional<secret_bytes> mlkem768::decapsulate(bytes_view ciphertext) const {
     secret_bytes secret(secret_size);
     std::size_t size = secret_size;
     if (!context || EVP_PKEY_decapsulate_init(context.get(), nullptr) != 1 ||
-        EVP_PKEY_decapsulate(context.get(), raw(secret.span().data()), &size,
-                             raw(ciphertext.data()), ciphertext.size()) != 1 ||
+        EVP_PKEY_decapsulate(context.get(), octets(secret.span().data()), &size,
+                             octets(ciphertext.data()), ciphertext.size()) != 1 ||
         size != secret_size) {
         ERR_clear_error();
         return {};
@@ -76,14 +70,14 @@ std::optional<secret_bytes> mlkem768::decapsulate(bytes_view ciphertext) const {
 std::optional<mlkem768::enclosed> mlkem768::encapsulate(bytes_view public_key) {
     if (public_key.size() != public_size || !available()) return {};
     const std::unique_ptr<evp_pkey_st, free_key> key(EVP_PKEY_new_raw_public_key_ex(
-        nullptr, algorithm, nullptr, raw(public_key.data()), public_key.size()));
+        nullptr, algorithm, nullptr, octets(public_key.data()), public_key.size()));
     const owned_context context(key ? EVP_PKEY_CTX_new_from_pkey(nullptr, key.get(), nullptr)
                                     : nullptr);
     enclosed out{byte_vector(ciphertext_size), secret_bytes(secret_size)};
     std::size_t ciphertext = ciphertext_size, secret = secret_size;
     if (!context || EVP_PKEY_encapsulate_init(context.get(), nullptr) != 1 ||
-        EVP_PKEY_encapsulate(context.get(), raw(out.ciphertext.data()), &ciphertext,
-                             raw(out.secret.span().data()), &secret) != 1 ||
+        EVP_PKEY_encapsulate(context.get(), octets(out.ciphertext.data()), &ciphertext,
+                             octets(out.secret.span().data()), &secret) != 1 ||
         ciphertext != ciphertext_size || secret != secret_size) {
         ERR_clear_error();
         return {};

@@ -22,7 +22,7 @@
 namespace burin::engine {
 
 namespace {
-constexpr int backlog = 16;
+constexpr int scrape_backlog = 16;
 // Without a descriptor nobody can be accepted, and the listener stays readable.
 constexpr ring::microseconds_t accept_pause = 100 * ring::millisecond;
 // Of one connection at a time, and so many times in a row.
@@ -39,7 +39,7 @@ std::string metrics_server::open() {
     _wake = tun::descriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     const int flags = fcntl(_listener.number(), F_GETFL);
     if (!_wake || fcntl(_listener.number(), F_SETFL, flags | O_NONBLOCK) != 0 ||
-        ::listen(_listener.number(), backlog) != 0)
+        ::listen(_listener.number(), scrape_backlog) != 0)
         return fmt::format("--metrics: {}", relay::errno_words(errno));
     return {};
 }

@@ -18,7 +18,7 @@ namespace burin::engine {
 class send_pace {
   public:
     // Bytes of one send, and of the kernel's unsent queue (TCP_NOTSENT_LOWAT).
-    static constexpr std::size_t most_seal_bytes = 480 * 1024, quick_seal_bytes = 128 * 1024,
+    static constexpr std::size_t most_seal_bytes = 480 * 1024, quick_seal_bytes = 132 * 1024,
                                  least_seal_bytes = 40 * 1024;
     static constexpr std::uint32_t most_unsent_bytes = 2u << 20, quick_unsent_bytes = 128 * 1024,
                                    least_unsent_bytes = 64 * 1024;

@@ -30,7 +30,7 @@ constexpr std::uint8_t v4_reply = 0, v4_request = 8, v6_request = 128, v6_reply 
 // A request that other requests' errors keep from being sent is given up.
 constexpr std::uint8_t most_tries = 4, most_empty_tries = 2;
 
-void set(int fd, int level, int name, int value) noexcept {
+void set_option(int fd, int level, int name, int value) noexcept {
     setsockopt(fd, level, name, &value, sizeof value);
 }
 
@@ -56,11 +56,11 @@ int open_one(echo_descriptor& into, int family) noexcept {
     }
     into.number = tun::descriptor(fd);
     if (v4) {
-        set(fd, IPPROTO_IP, IP_RECVERR, 1);
+        set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
         // No path is learnt by losing what hosts ask once: routers may cut it up.
-        set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+        set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
     } else {
-        set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     }
     return 0;
 }

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/relay/random_key.hh"
 #include "core/relay/tun_queue.hh"
-#include "crypto/random.hh"
 #include "tun/fragments.hh"
 #include "tun/udp_frame.hh"
 
@@ -17,12 +17,6 @@ namespace {
 
 // Frames that wait for the end of the turn: half of what the writer takes.
 constexpr std::size_t most_batches = 256;
-
-tun::hash_key random_key() {
-    tun::hash_key key;
-    crypto::fill_random(std::as_writable_bytes(std::span(&key, 1)));
-    return key;
-}
 
 std::string with_port(const tun::flow_address& address, std::uint16_t port) {
     if (address.is_v4()) return fmt::format("{}:{}", to_text(address), port);

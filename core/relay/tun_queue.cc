@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/relay/random_key.hh"
 #include "crypto/random.hh"
 #include "ring/shortage.hh"
 
@@ -32,12 +33,6 @@ constexpr ring::microseconds_t shortage_pause = 10 * ring::millisecond;
 constexpr ring::microseconds_t crowd_interval = 10 * ring::second;
 // Less would be single segments instead of superframes.
 constexpr std::uint32_t least_fair_share = 16 * 1024;
-
-tun::hash_key random_key() {
-    tun::hash_key key;
-    crypto::fill_random(std::as_writable_bytes(std::span(&key, 1)));
-    return key;
-}
 
 std::uint32_t random_id() {
     std::uint32_t id;

@@ -173,6 +173,7 @@ struct channel {
     bool eof_wanted = false, eof_sent = false, eof_received = false;
     bool close_wanted = false;
     bool quick = false;        // among those that send little, while it has something to seal
+    bool answered = true;      // payload came since its last quick packet, or none was sent yet
     bool early = false;        // payload may go before the answer
     std::uint32_t stalls = 0;  // times the peer's credit was used up
     std::uint32_t queued_since_ms = 0;  // when the queue began to wait or was last sealed from

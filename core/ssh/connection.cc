@@ -159,6 +159,7 @@ void connection::take(channel& c, bytes_span data, const ring::buffer& holder) n
     c.receive_left -= size;
     c.bytes_received += size;
     c.since_growth += size;
+    c.answered = true;
     if (c.end == nullptr) {  // closing: nobody takes it; the window dies with the channel
         _counters.dropped_bytes += size;
         return;

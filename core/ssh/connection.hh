@@ -61,7 +61,7 @@ struct connection_limits {
 
 struct connection_counters {
     std::uint64_t channels_opened = 0, channels_refused = 0, dropped_bytes = 0, adjusts_sent = 0;
-    std::uint64_t quick_packets = 0;  // sealed for channels that had no more to send
+    std::uint64_t quick_packets = 0;  // sealed for channels that send little and are answered
     std::uint64_t windows_grown = 0, windows_shrunk = 0;
 };
 

@@ -101,7 +101,9 @@ bool connection::flush_quick(packet_sink& sink) noexcept {
         }
         if (!c->queue.empty()) {  // one that was aborted has nothing any more
             if (!seal_packet(*c, most_shared_bytes, sink)) return false;
-            ++_counters.quick_packets;
+            // Who sends on and on without an answer waits for none: a flood is not in a hurry.
+            _counters.quick_packets += c->answered ? 1 : 0;
+            c->answered = false;
         }
         if (!turn_over(*c)) return false;
         if (!_transport.data_allowed()) break;

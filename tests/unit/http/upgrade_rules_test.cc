@@ -8,6 +8,7 @@
 #include "core/http/head.hh"
 #include "core/http/upgrade.hh"
 #include "tests/catch.hh"
+#include "tests/unit/http/upgrade_lines.hh"
 
 using namespace burin;
 using namespace burin::http;
@@ -15,9 +16,6 @@ using namespace burin::http;
 namespace {
 
 constexpr std::string_view key = "dGhlIHNhbXBsZSBub25jZQ==";
-constexpr std::string_view upgrade_lines =
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chisel-v3\r\n";
 
 // The decision about bytes that come as they are cut here.
 server_decision decide(std::string_view stream, std::size_t piece) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/catch.hh"
+#include "tests/unit/http/upgrade_lines.hh"
 
 using namespace burin;
 using namespace burin::http;
@@ -18,9 +19,6 @@ namespace {
 constexpr std::time_t when = 1795401331;  // Mon, 23 Nov 2026 02:35:31 GMT
 constexpr std::string_view date = "Date: Mon, 23 Nov 2026 02:35:31 GMT\r\n";
 constexpr std::string_view plain = "Content-Type: text/plain; charset=utf-8\r\n";
-constexpr std::string_view upgrade_lines =
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chisel-v3\r\n";
 
 server_decision decide(std::string_view request) {
     upgrade_server server("1.11.5");

@@ -54,8 +54,8 @@ struct listener {
 };
 
 // A port on which nobody listens: bound here, so that nobody else gets it meanwhile.
-struct dead_port {
-    dead_port() {
+struct closed_port {
+    closed_port() {
         descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         endpoint at = *endpoint::literal("127.0.0.1", 0);
         REQUIRE(bind(descriptor, at.address(), at.bytes()) == 0);
@@ -64,7 +64,7 @@ struct dead_port {
         getsockname(descriptor, reinterpret_cast<sockaddr*>(&own), &size);
         port = endpoint::from(reinterpret_cast<sockaddr*>(&own), size)->port();
     }
-    ~dead_port() { close(descriptor); }
+    ~closed_port() { close(descriptor); }
     int descriptor = -1;
     std::uint16_t port = 0;
 };
@@ -149,7 +149,7 @@ TEST_CASE("a connection is made and set up as Go's are", "[dialer]") {
 }
 
 TEST_CASE("a refused connection says so in Go's words", "[dialer]") {
-    dead_port dead;
+    closed_port dead;
     world here;
     caller one;
     here.calls.start(one.call, "127.0.0.1", dead.port);
@@ -201,7 +201,7 @@ TEST_CASE("the next address is tried at once when one is refused", "[dialer]") {
 }
 
 TEST_CASE("all refused: the first address's failure is told", "[dialer]") {
-    dead_port dead;
+    closed_port dead;
     name_server server({{"far.test", {.v4 = {"127.0.0.1"}, .v6 = {"::1"}}}});
     world here({}, {.servers = server.servers(), .try_timeout = ring::second, .tries = 2});
     caller one;

@@ -24,7 +24,7 @@ byte_vector hex(std::string_view text) {
 }
 
 // "Src" and the like in the vectors below are written as text between quotes.
-byte_vector octets(std::string_view text) {
+byte_vector octets_of(std::string_view text) {
     byte_vector out;
     while (!text.empty()) {
         const std::size_t quote = text.find('"');
@@ -77,13 +77,13 @@ const char* const definition =
 }  // namespace
 
 TEST_CASE("gob: the octets that Go writes") {
-    const byte_vector same = octets(definition);
+    const byte_vector same = octets_of(definition);
     REQUIRE(same.size() == 43);
     CHECK(std::equal(same.begin(), same.end(), gob_definition().begin(), gob_definition().end()));
 
     CHECK(record("127.0.0.1:5000", as_bytes("hello")) ==
-          octets("1A FF80 01 0E \"127.0.0.1:5000\" 01 05 \"hello\" 00"));
-    CHECK(record("127.0.0.1:5000", {}) == octets("13 FF80 01 0E \"127.0.0.1:5000\" 00"));
+          octets_of("1A FF80 01 0E \"127.0.0.1:5000\" 01 05 \"hello\" 00"));
+    CHECK(record("127.0.0.1:5000", {}) == octets_of("13 FF80 01 0E \"127.0.0.1:5000\" 00"));
     CHECK(record("", as_bytes("x")) == hex("06 FF80 02 01 78 00"));
     CHECK(record("", {}) == hex("03 FF80 00"));
 
@@ -250,10 +250,10 @@ TEST_CASE("gob: what is none ends the stream") {
         CHECK_FALSE(read(reader, record("a", as_bytes("b")), got));
         CHECK(got.empty());
     };
-    const byte_vector whole = octets(definition);
+    const byte_vector whole = octets_of(definition);
     auto after = [&](std::string_view value) {
         byte_vector out = whole;
-        const byte_vector more = octets(value);
+        const byte_vector more = octets_of(value);
         out.insert(out.end(), more.begin(), more.end());
         return out;
     };

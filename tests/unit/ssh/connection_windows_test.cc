@@ -10,7 +10,7 @@
 namespace burin::ssh {
 namespace {
 
-ring::microseconds_t told_time = 0;
+ring::microseconds_t told_now = 0;
 
 constexpr std::uint32_t near_window = 4u << 20;  // what any path may have
 constexpr std::uint64_t mib = 1u << 20;
@@ -24,7 +24,7 @@ class line {
     }
     // A millisecond passes. The sender has cwnd bytes of room, as TCP's slow start gives it.
     void pass() {
-        told_time += ring::millisecond;
+        told_now += ring::millisecond;
         ++_now;
         arrive(_there, _pair.server);
         arrive(_back, _pair.client);
@@ -95,8 +95,8 @@ struct endless {
 struct flow_over {
     explicit flow_over(std::uint32_t window_max = connection_limits{}.window_max,
                        std::uint64_t memory = 256u << 20, std::uint32_t channels = 100) {
-        told_time = 1000 * ring::second;
-        pair.begin({.window_max = window_max, .clock = [] { return told_time; }}, memory, channels);
+        told_now = 1000 * ring::second;
+        pair.begin({.window_max = window_max, .clock = [] { return told_now; }}, memory, channels);
         pair.exit.keeps = false;
     }
     // `wider`: a window with so much more from the beginning.

@@ -20,6 +20,7 @@
 
 #include "tests/catch.hh"
 #include "tests/unit/tun/namespace.hh"
+#include "tests/unit/tun/shell.hh"
 #include "tun/cidr.hh"
 #include "tun/device.hh"
 #include "tun/routes.hh"
@@ -27,11 +28,6 @@
 using namespace burin::tun;
 
 namespace {
-
-void shell(const std::string& command) {
-    INFO(command);
-    REQUIRE(std::system(command.c_str()) == 0);
-}
 
 void sysctl(const std::string& name, int value) {
     std::ofstream file("/proc/sys/net/ipv4/" + name);

@@ -20,6 +20,7 @@
 
 #include "tests/catch.hh"
 #include "tests/unit/tun/namespace.hh"
+#include "tests/unit/tun/shell.hh"
 #include "tun/cidr.hh"
 #include "tun/device.hh"
 #include "tun/netlink.hh"
@@ -39,12 +40,6 @@ std::string why(const outcome<cidr>& parsed) {
     REQUIRE_FALSE(parsed.ok());
     CHECK(parsed.error().code == EINVAL);
     return parsed.error().what;
-}
-
-// veth pairs are set up with iproute2: the code under test makes no links.
-void shell(const std::string& command) {
-    INFO(command);
-    REQUIRE(std::system(command.c_str()) == 0);
 }
 
 void make_uplink() {

@@ -11,6 +11,7 @@
 
 #include "tests/catch.hh"
 #include "tests/unit/tun/namespace.hh"
+#include "tests/unit/tun/shell.hh"
 #include "tun/device.hh"
 #include "tun/route_monitor.hh"
 #include "tun/routes.hh"
@@ -18,11 +19,6 @@
 using namespace burin::tun;
 
 namespace {
-
-void shell(const std::string& command) {
-    INFO(command);
-    REQUIRE(std::system(command.c_str()) == 0);
-}
 
 struct machine {
     fresh_namespace inside;
