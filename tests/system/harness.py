@@ -507,8 +507,8 @@ class Runner:
         folder = os.path.join(self.folder, re.sub(r"\W+", "_", one.name))
         os.mkdir(folder)
         log = open(os.path.join(folder, "log"), "wb")
-        command = [sys.executable, os.path.join(HERE, "run"), "--one", one.name, "--folder", folder,
-                   "--options", json.dumps(self.options)]
+        command = [sys.executable, os.path.join(HERE, "run"), "--one", one.name, "--module", one.function.__module__,
+                   "--folder", folder, "--options", json.dumps(self.options)]
         parent = os.getpid()
 
         def before():
