@@ -507,7 +507,7 @@ class Runner:
         folder = os.path.join(self.folder, re.sub(r"\W+", "_", one.name))
         os.mkdir(folder)
         log = open(os.path.join(folder, "log"), "wb")
-        command = [sys.executable, os.path.join(HERE, "run"), "--one", one.name, "--module", one.function.__module__,
+        command = [sys.executable, os.path.join(HERE, "run"), "--one", one.name, "--module", one.run.__module__,
                    "--folder", folder, "--options", json.dumps(self.options)]
         parent = os.getpid()
 

@@ -259,15 +259,22 @@ def budget_spent(t):
     client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=flags)
     t.load(port, "both", "--bytes", 1000, ok=1)
     free = {p.name: report.kept(report.wait_idle(t, p))["free for growth"] for p in (client, server)}
-    stalled = t.load_started(port, "down", "--stall", "--connections", 1000, "--bytes", MIB)
+    stalled = []
 
-    def spent():
-        open_now, most = re.search(r"budget: .*channels=(\d+)/(\d+)", report.report(client, 10 * t.patience)).groups()
-        return open_now == most
-    t.wait(spent, 30, "every window is granted")
+    def channels(process):
+        return tuple(map(int, re.search(r"budget: .*channels=(\d+)/(\d+)", report.report(process, 10 * t.patience)).groups()))
+
+    def granted():
+        (here, most), (there, _) = channels(client), channels(server)
+        return here == there == min(most, 100 * len(stalled))
+    # A hundred at a time: more that dial at once are refused for that alone.
+    while channels(client)[0] < channels(client)[1]:
+        stalled.append(t.load_started(port, "down", "--stall", "--connections", 100, "--bytes", MIB))
+        t.wait(granted, 30, lambda: f"windows are granted: {channels(client)} {channels(server)} of {100 * len(stalled)}")
     late = t.load(port, "both", "--bytes", 1000, "--connections", 16)["outcomes"]
     t.equal(late, {"reset": 16}, "flows for which there is no window")
-    stalled.finish()
+    for load in stalled:
+        load.finish()
     for process in (client, server):
         t.equal(report.kept(report.wait_idle(t, process))["free for growth"], free[process.name], f"the budget of the {process.name}")
     t.load(port, "both", "--bytes", MIB, "--connections", 16, ok=16)
