@@ -49,8 +49,6 @@ struct machine {
     std::optional<std::uint64_t> rmem_max, wmem_max;
 
     bool root = false, net_admin = false, bpf = false, net_raw = false;
-    // The buffers of a session's socket are raised past rmem_max and wmem_max with CAP_NET_ADMIN.
-    bool forces_buffers = false;
     attempt tun;                     // a device, in a network namespace of its own
     bool uso = false;                // with it, UDP superframes
     std::string tun_not_to_be_seen;  // why that was not tried
