@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #include "bench/bound_line.hh"
 

@@ -6,6 +6,8 @@
 // bounded but windows, and of all frames only TCP's count.
 #pragma once
 
+#include <cstdint>
+
 #include "bench/bound_line.hh"
 #include "core/relay/tun_blocks.hh"
 #include "core/relay/tun_writer.hh"

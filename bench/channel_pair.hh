@@ -3,6 +3,7 @@
 // ends of ours agree on.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <vector>

@@ -3,6 +3,7 @@
 // meanwhile. What cannot begin throws trouble; what breaks on the way is told in the result.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "bench/load_socket.hh"

@@ -5,6 +5,8 @@
 // which would measure the kernel's repeated SYN.
 #pragma once
 
+#include <cstdint>
+
 #include "bench/load_socket.hh"
 
 namespace load {

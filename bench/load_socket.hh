@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include <cmath>
+#include <cstdint>
 
 #include "bench/load_flow.hh"
 #include "bench/load_options.hh"

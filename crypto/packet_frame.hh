@@ -2,6 +2,7 @@
 // files offer to packet_cipher.cc.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "crypto/packet_cipher.hh"

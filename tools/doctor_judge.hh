@@ -2,6 +2,7 @@
 // making can be judged. A figure stands in a gain only where docs/performance.md has measured it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

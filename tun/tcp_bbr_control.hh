@@ -2,6 +2,8 @@
 // its own, so that a flow under CUBIC has only a pointer of it.
 #pragma once
 
+#include <cstdint>
+
 #include "tun/tcp_bbr.hh"
 #include "tun/tcp_pacer.hh"
 #include "tun/tcp_rate.hh"

@@ -131,8 +131,11 @@ def program(root, word, folder, say):
         if not os.access(word, os.X_OK):
             raise Trouble(f"{word} is no program")
         return os.path.abspath(word)
-    found = subprocess.run(["git", "-C", root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}"],
-                           stdout=subprocess.PIPE, text=True)
+    try:
+        found = subprocess.run(["git", "-C", root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}"],
+                               stdout=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        raise Trouble(f"'{word}' is no program, and without git there are no revisions: apt-get install git, or name a program") from None
     if found.returncode != 0:
         raise Trouble(f"'{word}' is neither a program nor a revision of this repository")
     commit = found.stdout.strip()

@@ -4,6 +4,7 @@
 // as CHISEL_SSH_WAIT allows, and is then closed.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>

@@ -13,6 +13,7 @@
 // pending in the ring and its last flow is gone.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>

@@ -3,6 +3,7 @@
 // waits in the kernel's backlog.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/engine/worker.hh"

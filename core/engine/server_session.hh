@@ -3,6 +3,7 @@
 // channels ask for.
 #pragma once
 
+#include <cstdint>
 #include <list>
 #include <memory>
 #include <string>

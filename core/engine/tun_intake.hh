@@ -2,6 +2,7 @@
 // one intake a worker, which joins a queue of the device to the worker's session.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 

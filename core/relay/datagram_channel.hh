@@ -12,6 +12,7 @@
 // thread.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "core/relay/datagram_context.hh"

@@ -9,6 +9,7 @@
 // will not be entered any more.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 

@@ -15,6 +15,7 @@
 // once.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "core/relay/context.hh"

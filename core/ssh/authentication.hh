@@ -6,6 +6,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstdint>
 #include <string_view>
 
 #include "core/ssh/authentication_policy.hh"

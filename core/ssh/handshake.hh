@@ -3,6 +3,7 @@
 // side starts it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
