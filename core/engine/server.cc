@@ -22,14 +22,49 @@ namespace burin::engine {
 
 namespace {
 
+// Descriptors have run out: those who are not in give way to those who are, and to whoever comes
+// next. Asked by any worker; its object lives as long as the workers.
+class descriptor_relief {
+  public:
+    descriptor_relief(server_shared& shared, std::vector<std::unique_ptr<worker>>& workers)
+        : _shared(shared), _workers(workers) {}
+
+    // Whether there is anybody who can.
+    bool make_room(worker& asking) noexcept {
+        if (_descriptor_lines.now_and_then(asking.now()))
+            _shared.log->line(
+                "server: No descriptors are left: new connections wait, and some before login make "
+                "room (raise the limit, ulimit -n)");
+        std::size_t there = 0;
+        for (const auto& each : _shared.early) there += each->counters().connections;
+        // A thousand that find none at once are helped by the same few.
+        if (there == 0 || !_rounds.now_and_then(asking.now())) return there != 0;
+        for (auto& each : _workers) {
+            auto shed = [this](worker& self) { _shared.early[self.index()]->shed(); };
+            if (each.get() == &asking)
+                shed(asking);
+            else
+                each->post(shed);
+        }
+        return true;
+    }
+
+  private:
+    server_shared& _shared;
+    std::vector<std::unique_ptr<worker>>& _workers;
+    seldom _descriptor_lines{60 * ring::second};
+    seldom _rounds{10 * ring::millisecond};
+};
+
 // The one listener: on worker 0, deals to the worker with the fewest sessions.
 class front final : public resident {
   public:
     front(worker& home, int descriptor, server_shared& shared,
-          std::vector<std::unique_ptr<worker>>& workers)
+          std::vector<std::unique_ptr<worker>>& workers, descriptor_relief& relief)
         : _home(home),
           _shared(shared),
           _workers(workers),
+          _relief(relief),
           _listener(
               home, descriptor, this,
               [](void* self, int fd) noexcept { static_cast<front*>(self)->deal(fd); },
@@ -67,22 +102,7 @@ class front final : public resident {
     void count(tally& t) const override { t.add(metric::accept_pauses, _listener.pauses()); }
 
   private:
-    // Descriptors have run out: those who are not in give way to those who are, and to whoever
-    // comes next.
-    void make_room() noexcept {
-        for (auto& each : _workers) {
-            worker& w = *each;
-            auto shed = [this](worker& self) { _shared.early[self.index()]->shed(); };
-            if (&w == &_home)
-                shed(w);
-            else
-                w.post(shed);
-        }
-        if (_descriptor_lines.now_and_then(_home.now()))
-            _shared.log->line(
-                "server: No descriptors are left: new connections wait, and some before login make "
-                "room (raise the limit, ulimit -n)");
-    }
+    void make_room() noexcept { _relief.make_room(_home); }
 
     void deal(int fd) noexcept {
         relay::endpoint peer = peer_of(fd);
@@ -103,7 +123,7 @@ class front final : public resident {
     worker& _home;
     server_shared& _shared;
     std::vector<std::unique_ptr<worker>>& _workers;
-    seldom _descriptor_lines{60 * ring::second};
+    descriptor_relief& _relief;
     listener _listener;
 };
 
@@ -202,6 +222,7 @@ int run_server(const server_settings& s) {
     shared.echoes = open_echo_services(s.workers, no_echo);
 
     supervisor boss(log);
+    descriptor_relief relief(shared, boss.workers());
     metrics_server metrics(s.metrics);
     if (error = metrics.open(); !error.empty()) return fail(error);
     shared.early = make_room_for_strangers(s);
@@ -209,7 +230,9 @@ int run_server(const server_settings& s) {
     if (descriptor < 0) return fail(error);
     try {
         if (error = boss.confine({}); !error.empty()) throw std::runtime_error(error);
-        boss.start_workers(s.workers, s.worker());
+        worker_options options = s.worker();
+        options.ran_out = [&relief](worker& asking) { return relief.make_room(asking); };
+        boss.start_workers(s.workers, options);
     } catch (const std::exception& e) {
         ::close(descriptor);
         return fail(e.what());
@@ -225,7 +248,7 @@ int run_server(const server_settings& s) {
     std::unique_ptr<front> entrance;
     worker& first = *boss.workers().front();
     first.post([&](worker& w) {
-        entrance = std::make_unique<front>(w, descriptor, shared, boss.workers());
+        entrance = std::make_unique<front>(w, descriptor, shared, boss.workers(), relief);
         log.line(fmt::format("server: Listening on http://{}:{}", s.host, s.port));
     });
     metrics.start("server", boss.workers(), log, [&shared](tally& t) { count_shared(t, shared); });

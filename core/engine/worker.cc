@@ -94,6 +94,8 @@ void worker::run() {
             std::make_unique<ring::buffer_group>(*_ring, relay::datagram_context::buffer_shape(5));
         _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
         _options.datagrams.most_held_bytes = datagram_share(_options.memory_bytes);
+        if (_options.ran_out)
+            _options.datagrams.ran_out = [this] { return _options.ran_out(*this); };
         _budget = std::make_unique<ring::budget>(
             _options.memory_bytes - _options.datagrams.most_held_bytes, _options.max_channels);
         _pieces = std::make_unique<ssh::piece_pool>();
@@ -107,7 +109,8 @@ void worker::run() {
             *_ring, *_timers, *_resolver,
             relay::dial_settings{.timeout = _options.dial_timeout,
                                  .most = most_worker_dials(_budget->channel_limit()),
-                                 .prepare = {}});
+                                 .prepare = {},
+                                 .ran_out = _options.datagrams.ran_out});
     } catch (const std::exception& e) {
         _failure = e.what();
         _started = -1;

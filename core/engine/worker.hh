@@ -51,6 +51,8 @@ struct worker_options {
     ring::features mask = {};
     relay::socket_hook prepare_socket = {};  // for the sockets to name servers
     relay::datagram_settings datagrams = {};
+    // Descriptors have run out: others make room, in this worker or elsewhere, and whether any do.
+    std::function<bool(worker&)> ran_out = {};
     ring::microseconds_t look_interval = 20 * ring::millisecond;  // of may_look()
     std::vector<unsigned> processors = {};  // one a worker, or none: wherever the kernel puts it
     std::function<void()> settled = {};     // on the worker's thread, when its ring exists

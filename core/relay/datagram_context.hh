@@ -41,6 +41,8 @@ struct datagram_settings {
     // Bytes that all channels of a worker hold: records that wait for credit, half of it at most,
     // and those that came in parts. A share of --memory.
     std::uint64_t most_held_bytes = 16u << 20;
+    // The datagram that found no descriptor is lost; the source's next one may find some.
+    relief_hook ran_out = {};
 };
 
 // Bytes of records that wait for the credit of their channel: 4 ms of 50 000 of the usual size a

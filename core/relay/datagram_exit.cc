@@ -159,6 +159,7 @@ datagram_exit::flow* datagram_exit::make(std::string_view source, int& error) no
         const int fd = ::socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP);
         if (fd < 0) {
             error = errno;
+            if (no_descriptor(error) && _context.settings.ran_out) _context.settings.ran_out();
             continue;
         }
         if (::connect(fd, to.address(), to.bytes()) != 0) {

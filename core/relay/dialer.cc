@@ -15,6 +15,8 @@ namespace burin::relay {
 namespace {
 
 constexpr int keepalive_s = 15;  // Go's default, idle time and interval alike
+// Until those who make room have given their descriptors back: a few turns of their worker's.
+constexpr ring::microseconds_t relief_pause = 20 * ring::millisecond;
 
 // Loss of any of these harms nothing that can be said better than by going on.
 void set_usual_options(int socket) noexcept {
@@ -164,6 +166,10 @@ void dial::finish() noexcept {
 }
 
 void dial::on_resolved(relay::lookup& found) noexcept {
+    if (found.error() == lookup_error::no_descriptors && wait_for_descriptor()) {
+        _lookup_again = true;
+        return;
+    }
     if (found.error() != lookup_error::none) {
         bool late = found.error() == lookup_error::timeout;
         note(late ? ETIMEDOUT : ENOENT, "dial tcp: " + found.text());
@@ -178,14 +184,24 @@ void dial::wait_for_turn() noexcept {
     _dialer->_timers.arm(_stagger, ring::monotonic_now() + _dialer->_settings.stagger);
 }
 
+// False: nobody gives one back.
+bool dial::wait_for_descriptor() noexcept {
+    auto& hook = _dialer->_settings.ran_out;
+    if (!hook || !hook()) return false;
+    _dialer->_timers.arm(_stagger, ring::monotonic_now() + relief_pause);
+    return true;
+}
+
 void dial::next_attempt() noexcept {
     // Each has one attempt; a second one at once is for times in which there are few.
     if (_first != nullptr && _next < _addresses.size() &&
         _dialer->_attempts.size() >= _dialer->_settings.most)
         return wait_for_turn();
     while (_next < _addresses.size()) {
-        const endpoint& to = _addresses[_next++];
+        const endpoint& to = _addresses[_next];
         int socket = ::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+        if (socket < 0 && no_descriptor(errno) && wait_for_descriptor()) return;
+        ++_next;
         if (socket < 0) {
             note(errno, "dial tcp " + to.text() + ": socket: " + errno_words(errno));
             continue;
@@ -206,6 +222,8 @@ void dial::next_attempt() noexcept {
 }
 
 void dial::on_stagger(ring::microseconds_t) noexcept {
+    if (std::exchange(_lookup_again, false))
+        return _dialer->_resolver.resolve(_lookup, _host, _port);
     next_attempt();
 }
 
@@ -240,6 +258,8 @@ void dial::on_deadline(ring::microseconds_t) noexcept {
         _error = ETIMEDOUT;
         _text = "dial tcp " + _first->to.text() + ": i/o timeout";
     }
+    // Nothing under way and nothing noted: it waited for a descriptor to the end.
+    if (_error == 0) note(EMFILE, "dial tcp: " + _host + ": socket: " + errno_words(EMFILE));
     finish();
 }
 
@@ -260,6 +280,8 @@ void dialer::start(dial& who, std::string_view host, std::uint16_t port) noexcep
     who._host = host.empty() ? "127.0.0.1" : host;
     who._addresses.clear();
     who._next = 0;
+    who._port = port;
+    who._lookup_again = false;
     who._error = 0;
     who._text.clear();
     who._starting = true;

@@ -12,6 +12,9 @@
 // Silent addresses hold a dial for its whole time, so dials are bounded: whoever starts one for a
 // stranger asks has_room() first. Its own sockets are bounded with them: a name of many silent
 // addresses has several attempts at once only while there are few sockets in all.
+//
+// Where descriptors have run out and others are about to give some back (relief_hook), a dial asks
+// again every 20 ms, within its time.
 #pragma once
 
 #include <cstdint>
@@ -67,6 +70,7 @@ class dial {
     void on_attempt(dial_attempt&, int result) noexcept;
     void next_attempt() noexcept;
     void wait_for_turn() noexcept;
+    bool wait_for_descriptor() noexcept;
     void note(int error, std::string text) noexcept;
     void finish() noexcept;
     void end() noexcept;
@@ -86,6 +90,8 @@ class dial {
     int _error = 0;
     int _descriptor = -1;
     bool _starting = false;
+    bool _lookup_again = false;  // when its turn comes: there was no descriptor for it
+    std::uint16_t _port = 0;
     std::string _host;
     std::string _text;
     endpoint _peer;
@@ -108,6 +114,7 @@ struct dial_settings {
     // Dials at once, as has_room() tells; at most twice as many sockets.
     std::uint32_t most = 10'000;
     socket_hook prepare = {};
+    relief_hook ran_out = {};
 };
 
 struct dialer_counters {

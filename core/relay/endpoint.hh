@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -47,5 +48,13 @@ class endpoint {
 // Called with each socket that is made here, before it connects to `to`: binds it to an interface
 // or marks it. 0, or a positive errno that ends this one attempt. Empty: nothing to do.
 using socket_hook = std::function<int(int descriptor, const endpoint& to)>;
+
+// Called when the kernel has no descriptor for a socket (EMFILE, ENFILE): true when others give
+// theirs back, so that asking again a little later has a point. Empty: nobody does.
+using relief_hook = std::function<bool()>;
+
+constexpr bool no_descriptor(int error) noexcept {
+    return error == EMFILE || error == ENFILE;
+}
 
 }  // namespace burin::relay

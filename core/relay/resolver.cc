@@ -79,6 +79,7 @@ std::string_view words(lookup_error error) noexcept {
         case lookup_error::timeout: return "i/o timeout";
         case lookup_error::misbehaving: return "server misbehaving";
         case lookup_error::out_of_memory: return "cannot allocate memory";
+        case lookup_error::no_descriptors: return "too many open files";
     }
     return "";
 }
@@ -174,7 +175,9 @@ struct resolver::generation {
     // Sockets are made here, so that prepare() sees each with its destination, and because c-ares
     // of Debian 12 does not bind to an interface without failing loudly for a plain user.
     int make_socket(int family, int type, int protocol) noexcept {
-        return ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+        const int fd = ::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+        no_descriptors = fd < 0 && no_descriptor(errno);
+        return fd;
     }
     int connect(int socket, const sockaddr* address, socklen_t bytes) noexcept {
         if (resolver._settings.prepare) {
@@ -191,6 +194,7 @@ struct resolver::generation {
     relay::resolver& resolver;
     ares_channel channel = nullptr;
     std::uint32_t pending = 0;
+    bool no_descriptors = false;  // when a socket was wanted last
     ring::member_timer<&generation::on_timer> timer{this};
 };
 
@@ -365,6 +369,9 @@ void resolver::on_answer(void* argument, int status, int, ares_addrinfo* found) 
         lookup_error error = lookup_error::none;
         if (status != ARES_SUCCESS) {
             error = meaning(status);
+            // c-ares takes a socket that is not to be had for a server that is not there.
+            if (error == lookup_error::misbehaving && query->asked.no_descriptors)
+                error = lookup_error::no_descriptors;
         } else {
             for (auto* node = found->nodes; node != nullptr; node = node->ai_next) {
                 auto one = endpoint::from(node->ai_addr, node->ai_addrlen);

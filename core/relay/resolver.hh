@@ -31,6 +31,7 @@ enum class lookup_error : std::uint8_t {
     timeout,       // no server answered in time
     misbehaving,   // no server gave a usable answer: each failed, refused, or cannot be reached
     out_of_memory,
+    no_descriptors,  // for a socket to a server
 };
 
 // One question and its answer.

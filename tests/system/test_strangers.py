@@ -39,10 +39,10 @@ def crowd(t, server, kind, count):
     return t.start(f"crowd-{kind}", [sys.executable, CROWD, server.port, kind, count, t.seed & 0xFFFFFF])
 
 
-def ground(t, nofile, **env):
+def ground(t, nofile, *flags, **env):
     """Server with so many descriptors, client and destination; and a port through all of them."""
     sink, port = t.destination(), t.port()
-    server = t.server("--auth", "u:p", nofile=(nofile, nofile), env=env)
+    server = t.server("--auth", "u:p", *flags, nofile=(nofile, nofile), env=env)
     client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "u:p"))
     return server, client, sink, port
 
@@ -147,6 +147,24 @@ def descriptors(t):
     load.finish()
     t.wait(lambda: server.descriptors() < 100, 30, lambda: f"{server.descriptors()} descriptors")
     t.load(port, "both", "--bytes", MIB, ok=1)
+
+
+@test("S18.dials_of_those_inside", seconds=90)
+def dials(t):
+    """Strangers hold the descriptors: whoever is in gets its connections all the same, by address and by name."""
+    server, client, sink, _ = ground(t, 400, "-v")
+    named = t.port()
+    by_name = t.client(server.port, f"127.0.0.1:{named}:localhost:{sink.port}", flags=("--auth", "u:p"), name="by-name")
+    strangers = crowd(t, server, "silent", 500)
+    t.wait(lambda: listener(t, server)["evicted-before-login"] > 0, 30 * t.patience, "as many strangers as there may be")
+    load = t.load_started(named, "noread", "--connections", 300, "--bytes", 100, "--stalled-after", "60s")
+    t.wait(lambda: "Open [300/300]" in server.text() or "too many open files" in server.text(), 60 * t.patience, "300 dials")
+    t.equal(len(re.findall("too many open files", server.text())), 0, "dials refused")
+    seen = listener(t, server)
+    t.check(seen["for-descriptors"] > 0, f"no stranger made room: {seen}")
+    t.check(load.alive() and client.alive() and by_name.alive(), "those that are in")
+    strangers.kill()
+    load.finish()
 
 
 def asking(t, port, host="127.0.0.1"):

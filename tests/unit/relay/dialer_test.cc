@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -84,6 +86,29 @@ struct world : loop {
     }
     resolver names;
     dialer calls;
+};
+
+// While this lives, the process gets no new descriptor but those that give_one() leaves to it.
+struct crowd {
+    crowd() {
+        getrlimit(RLIMIT_NOFILE, &before);
+        rlimit few = before;
+        few.rlim_cur = std::min<rlim_t>(before.rlim_cur, open_descriptors() + 64);
+        setrlimit(RLIMIT_NOFILE, &few);
+        for (int fd; (fd = dup(0)) >= 0;) held.push_back(fd);
+        REQUIRE(errno == EMFILE);
+        REQUIRE(held.size() > 8);
+    }
+    ~crowd() {
+        while (!held.empty()) give_one();
+        setrlimit(RLIMIT_NOFILE, &before);
+    }
+    void give_one() {
+        close(held.back());
+        held.pop_back();
+    }
+    rlimit before{};
+    std::vector<int> held;
 };
 
 int option(int descriptor, int level, int name) {
@@ -253,6 +278,70 @@ TEST_CASE("a dial ends when its time is up", "[dialer]") {
         CHECK(here.quiet());
     }
     CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("a dial without a descriptor waits where others make room", "[dialer]") {
+    listener there;
+    name_server server({{"far.test", {.v4 = {"127.0.0.1"}}}});
+    int asked = 0, helps = 0;
+    std::function<bool()> make_room = [&] {
+        ++asked;
+        return asked <= helps;
+    };
+    world here({.ran_out = [&] { return make_room(); }},
+               {.servers = server.servers(), .try_timeout = ring::second, .tries = 2});
+    caller one, two;
+    SECTION("an address") {
+        crowd others;
+        helps = 3;
+        make_room = [&] {
+            if (++asked == helps) others.give_one();
+            return true;
+        };
+        here.calls.start(one.call, "127.0.0.1", there.to.port());
+        REQUIRE(here.until([&] { return one.answers == 1; }));
+        CHECK(one.call.error() == 0);
+        CHECK(asked == 3);
+    }
+    SECTION("a name, whose server needs one first") {
+        crowd others;
+        make_room = [&] {
+            if (++asked % 2 == 0) others.give_one();
+            return true;
+        };
+        here.calls.start(one.call, "far.test", there.to.port());
+        REQUIRE(here.until([&] { return one.answers == 1; }));
+        CHECK(one.call.error() == 0);
+        CHECK(asked >= 2);
+    }
+    SECTION("nobody does: it says why, at once") {
+        crowd others;
+        here.calls.start(one.call, "127.0.0.1", there.to.port());
+        here.calls.start(two.call, "far.test", there.to.port());
+        REQUIRE(here.until([&] { return one.answers + two.answers == 2; }));
+        CHECK(one.call.error() == EMFILE);
+        CHECK(one.call.text() == "dial tcp " + there.to.text() + ": socket: too many open files");
+        CHECK(two.call.text() == "dial tcp: lookup far.test: too many open files");
+        CHECK(two.call.lookup().error() == lookup_error::no_descriptors);
+        CHECK(asked == 2);
+    }
+    SECTION("none comes back in time") {
+        crowd others;
+        here.freeze();
+        make_room = [&] {
+            ++asked;
+            return true;
+        };
+        here.calls.start(one.call, "127.0.0.1", there.to.port());
+        here.calls.start(two.call, "127.0.0.1", there.to.port());
+        two.call.cancel();
+        here.skipped = 31 * ring::second;
+        REQUIRE(here.until([&] { return one.answers == 1; }));
+        CHECK(one.call.error() == EMFILE);
+        CHECK(one.call.text() == "dial tcp: 127.0.0.1: socket: too many open files");
+        CHECK(two.answers == 0);
+    }
+    CHECK(here.quiet());
 }
 
 TEST_CASE("dials die and are cancelled at any time", "[dialer]") {
