@@ -339,6 +339,7 @@ void worker::flush() noexcept {
     // Sockets first: their credit becomes WINDOW_ADJUSTs of the next turn, their receives are
     // already answered.
     _relays->flush_sends();
+    _datagrams->settle();
     // Whoever is woken again by the flush itself has its turn in the next one.
     while (_woken != nullptr && _woken->_flushed_turn != _turns) {
         turn_member* m = _woken;

@@ -15,6 +15,10 @@ constexpr std::uint64_t most_committed_bytes = 128 * 1024;
 constexpr std::uint32_t window_bytes = 1u << 20;
 // What is told of datagrams that were lost (docs/wire.md section 13.3).
 constexpr std::string_view unreachable_name = "unreachable@burin";
+
+std::uint32_t datagrams_in(const late_run& run) noexcept {
+    return static_cast<std::uint32_t>((run.payload.size() + run.size - 1) / run.size);
+}
 }  // namespace
 
 datagram_channel::~datagram_channel() {
@@ -58,6 +62,10 @@ void datagram_channel::detach() noexcept {
         _context.pieces.drop(p);
         ++_context.counters.no_channel;
     }
+    while (_late != nullptr) {
+        _context.counters.no_channel += datagrams_in(*_late);
+        drop_oldest_late();
+    }
     _reader = {};
     account();
 }
@@ -78,7 +86,8 @@ void datagram_channel::account() noexcept {
 // ---- out ----
 
 bool datagram_channel::flows(std::size_t bytes) const noexcept {
-    return _confirmed && _backlog.empty() && _channel->queue.bytes() < most_committed_bytes &&
+    return _confirmed && _backlog.empty() && _late == nullptr &&
+           _channel->queue.bytes() < most_committed_bytes &&
            _connection->sendable(*_channel) >= bytes;
 }
 
@@ -92,6 +101,8 @@ void datagram_channel::send(const ring::buffer& holder, bytes_span payload, std:
         if (in_front >= run.in_front && behind >= run.total - run.in_front)
             return _connection->send(*_channel, holder.share(),
                                      write_gob_run(payload, size, source));
+    } else if (holder && put_aside(holder, payload, size, source)) {
+        return;
     }
     bytes_view left = payload;
     do {
@@ -99,6 +110,47 @@ void datagram_channel::send(const ring::buffer& holder, bytes_span payload, std:
         left = left.subspan(one.size());
         send_copy(source, one);
     } while (!left.empty() && _channel != nullptr);  // the first may end the session
+}
+
+bool datagram_channel::put_aside(const ring::buffer& holder, bytes_span payload, std::uint32_t size,
+                                 std::string_view source) noexcept {
+    if (payload.empty() || source.size() > late_run::most_source_bytes) return false;
+    late_run* run = _context.take_late();
+    if (run == nullptr) {
+        _context.settle();  // what is older goes first
+        return false;
+    }
+    *run = {.whose = this,
+            .holder = holder.share(),
+            .payload = payload,
+            .size = size,
+            .source_bytes = static_cast<std::uint8_t>(source.size()),
+            .source = {}};
+    std::copy(source.begin(), source.end(), run->source.begin());
+    (_late == nullptr ? _late : _last_late->next) = run;
+    _last_late = run;
+    _late_bytes += static_cast<std::uint32_t>(payload.size());
+    // These alone are as much as may wait: the backlog, and what is oldest here, could only make
+    // room.
+    while (_late_bytes - _late->payload.size() >= most_waiting_bytes) {
+        _context.counters.no_window += datagrams_in(*_late);
+        drop_oldest_late();
+    }
+    return true;
+}
+
+void datagram_channel::drop_oldest_late() noexcept {
+    late_run* run = _late;
+    _late = run->next;
+    _late_bytes -= static_cast<std::uint32_t>(run->payload.size());
+    run->whose = nullptr;
+    run->holder.reset();
+}
+
+void datagram_channel::settle(late_run& run) noexcept {
+    const ring::buffer holder = run.holder.share();
+    drop_oldest_late();
+    send(holder, run.payload, run.size, {run.source.data(), run.source_bytes});
 }
 
 void datagram_channel::send_copy(std::string_view source, bytes_view payload) noexcept {
@@ -115,6 +167,7 @@ void datagram_channel::send_copy(std::string_view source, bytes_view payload) no
 void datagram_channel::send_received(const datagram_run& run, std::string_view source) noexcept {
     const std::uint32_t most = _context.settings.max_bytes;
     if (run.size <= most) return send(run.buffer, run.bytes, run.size, source);
+    _context.settle();  // what is older goes first
     for (bytes_view left = run.bytes; !left.empty() && _channel != nullptr;) {
         const bytes_view one = left.first(std::min<std::size_t>(left.size(), run.size));
         left = left.subspan(one.size());

@@ -1,12 +1,12 @@
 // A UDP channel (docs/wire.md section 9): records to the peer, records from it, on whichever side
 // the channel was opened.
 //
-//   out: a record that finds credit goes where it lies; one that finds none waits in memory of its
-//   own, and when too much waits the oldest is dropped. Little is queued on the channel itself, so
-//   what goes out is never older than it must be, and a flood stands in nobody's way.
-//   in: the gob reader finds records in the session's receive block. Credit goes back at once: a
-//   datagram that the far side cannot get rid of is lost, as on any wire. A stream that is no gob
-//   ends this channel and nothing else.
+//   out: a record that finds credit goes where it lies; one that finds none at the end of the turn
+//   either waits in memory of its own, and when too much waits the oldest is dropped. Little is
+//   queued on the channel itself, so what goes out is never older than it must be, and a flood
+//   stands in nobody's way. in: the gob reader finds records in the session's receive block. Credit
+//   goes back at once: a datagram that the far side cannot get rid of is lost, as on any wire. A
+//   stream that is no gob ends this channel and nothing else.
 //
 // The owner embeds it, and is told when the channel is gone; it may open the next one then. One
 // thread.
@@ -77,6 +77,7 @@ class datagram_channel final : public ssh::channel_end {
     std::uint32_t waiting_bytes() const noexcept { return _backlog.bytes(); }
 
   private:
+    friend class datagram_context;
     // ---- channel_end ----
     void on_confirmed() noexcept override;
     void on_refused(ssh::open_failure_reason, std::string_view text) noexcept override;
@@ -90,6 +91,11 @@ class datagram_channel final : public ssh::channel_end {
     void detach() noexcept;
     // What is queued now goes at once.
     bool flows(std::size_t bytes) const noexcept;
+    // False: there is no place for it, and it is to be copied.
+    bool put_aside(const ring::buffer& holder, bytes_span payload, std::uint32_t size,
+                   std::string_view source) noexcept;
+    void settle(late_run&) noexcept;
+    void drop_oldest_late() noexcept;
     void wait(ssh::piece*) noexcept;
     void drain() noexcept;
     void account() noexcept;
@@ -99,6 +105,9 @@ class datagram_channel final : public ssh::channel_end {
     ssh::connection* _connection = nullptr;
     ssh::channel* _channel = nullptr;
     datagram_backlog _backlog;
+    late_run* _late = nullptr;  // younger than the backlog, the oldest first
+    late_run* _last_late = nullptr;
+    std::uint32_t _late_bytes = 0;
     gob_reader _reader;
     std::size_t _accounted = 0;  // of the reader's memory, in the context's sum
     bool _confirmed = false;

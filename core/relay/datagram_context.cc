@@ -6,8 +6,10 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <span>
 #include <utility>
 
+#include "core/relay/datagram_channel.hh"
 #include "core/relay/datagram_socket.hh"
 #include "core/relay/gob.hh"
 
@@ -35,6 +37,22 @@ ring::buffer_group::shape datagram_context::buffer_shape(std::uint16_t id) noexc
             .offered = 8,
             .chunk = 8,
             .pages = ring::page_size::small};
+}
+
+late_run* datagram_context::take_late() noexcept {
+    if (_settling || _late_count == most_late) return nullptr;
+    return &_late[_late_count++];
+}
+
+void datagram_context::settle() noexcept {
+    if (_late_count == 0 || _settling) return;
+    _settling = true;
+    for (late_run& run : std::span(_late).first(_late_count)) {
+        if (run.whose != nullptr) run.whose->settle(run);
+        run.holder.reset();
+    }
+    _late_count = 0;
+    _settling = false;
 }
 
 void datagram_context::flush() noexcept {

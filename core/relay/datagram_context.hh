@@ -25,6 +25,7 @@
 
 namespace burin::relay {
 
+class datagram_channel;
 class datagram_socket;
 
 struct datagram_settings {
@@ -94,6 +95,18 @@ class datagram_backlog {
     std::uint32_t _bytes = 0;
 };
 
+// Datagrams of one source that found no room when they came, in the block they came in.
+struct late_run {
+    static constexpr std::size_t most_source_bytes = 64;
+    datagram_channel* whose = nullptr;  // nothing: dropped
+    late_run* next = nullptr;           // of the same channel
+    ring::buffer holder;
+    bytes_span payload;
+    std::uint32_t size = 0;  // of each, but for a shorter last one
+    std::uint8_t source_bytes = 0;
+    std::array<char, most_source_bytes> source;
+};
+
 class datagram_context {
   public:
     // `buffers` has buffer_shape().
@@ -121,6 +134,11 @@ class datagram_context {
     bool may_wait(std::uint64_t bytes) const noexcept {
         return held_bytes + bytes <= settings.most_held_bytes / 2;
     }
+    // A place for a run until settle(), so that of a flood what is dropped is never copied.
+    // nullptr: as many wait as may, or they are being settled now.
+    late_run* take_late() noexcept;
+    // Each late run goes to its channel once more, in order: before the sessions' flush.
+    void settle() noexcept;
     // Sends of this turn, and receives that can go on.
     void flush() noexcept;
     // What ended is freed here, when nobody on the stack refers to it any longer.
@@ -143,6 +161,8 @@ class datagram_context {
   private:
     friend class datagram_socket;
     static constexpr std::uint32_t most_sends = 4096, chunk = 32;
+    // Blocks that wait for the end of the turn are not to be had for receives meanwhile.
+    static constexpr std::uint32_t most_late = 32;
     // What older kernels take of segments in one send (UDP_MAX_SEGMENTS), and of bytes.
     static constexpr std::uint32_t most_parts = 64, most_run_bytes = 65'000;
 
@@ -170,6 +190,9 @@ class datagram_context {
     datagram_socket* _receiving = nullptr;  // to be armed in the next flush
     mortal* _dead = nullptr;
     std::uint32_t _alive = 0;
+    std::array<late_run, most_late> _late;
+    std::uint32_t _late_count = 0;
+    bool _settling = false;
     send_op* _first_send = nullptr;  // to be submitted in the next flush, in order
     send_op* _last_send = nullptr;
     send_op* _free_sends = nullptr;

@@ -132,6 +132,7 @@ struct datagram_bench : tunnel, datagram_observer, datagram_uplink {
         set_clock();
         also = [this] {
             set_clock();
+            datagrams.settle();
             datagrams.flush();
             buffers.offer();
         };

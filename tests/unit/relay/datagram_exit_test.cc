@@ -317,3 +317,59 @@ TEST_CASE("udp: a peer that gives no credit costs bounded memory, and the oldest
     }
     CHECK(all.size() == 600 - b.datagrams.counters.no_window);
 }
+
+TEST_CASE(
+    "udp: of a flood of runs the last ones wait, in order, and blocks only to the turn's end") {
+    ssh::connection_limits limits;
+    limits.window_max = 64 * 1024;
+    datagram_bench b({}, limits);
+    udp_program target;
+    hand_entry e(*b.entry->layer, target.port);
+    b.until([&] { return e.record.confirmed == 1; });
+    e.say("x", "hello");
+    b.wait_for(target);
+    e.record.takes = false;
+    const datagram_counters& c = b.datagrams.counters;
+    constexpr int each = 40, runs = 30, rounds = 4;
+    int number = 0;
+    for (int round = 0; round < rounds; ++round) {
+        for (int run = 0; run < runs; ++run) {  // all of them there before the next turn
+            std::string together;
+            for (int i = 0; i < each; ++i, ++number) {
+                std::string one = std::to_string(number) + "!";
+                one.resize(1200, '.');
+                together += one;
+            }
+            target.send_run(target.last_from, together, 1200);
+        }
+        const std::uint64_t sent = static_cast<std::uint64_t>(number);
+        b.until([&] { return c.received == sent; });
+        b.turn(0);
+        CHECK(b.buffers.held() == 0);
+        CHECK(b.datagrams.held_bytes <= most_waiting_bytes);
+        CHECK(b.datagrams.held_bytes > most_waiting_bytes - 2000);
+    }
+    SECTION("whose entry reads again") {
+        e.record.takes = true;
+        e.record.take_held();
+        const std::string last = "x " + std::to_string(number - 1) + "!";
+        b.until([&] { return !e.heard().empty() && e.heard().back().starts_with(last); });
+        const auto all = e.heard();
+        int before = -1;
+        for (const std::string& one : all) {
+            const int this_one = std::stoi(one.substr(2));
+            CHECK(this_one > before);
+            before = this_one;
+        }
+        CHECK(all.size() == static_cast<std::size_t>(number) - c.no_window);
+    }
+    SECTION("whose session ends in the turn that brings more") {
+        for (int run = 0; run < 4; ++run)
+            target.send_run(target.last_from, std::string(each * 1200, '+'), 1200);
+        b.main.ring.enter(0);  // they are late now
+        b.exit->layer->lose();
+        CHECK(b.datagrams.held_bytes == 0);
+        b.until([&] { return b.buffers.held() == 0; });
+        CHECK(c.no_channel > 0);
+    }
+}

@@ -74,6 +74,7 @@ struct tun_udp_bench : datagram_bench, tun_uplink {
         also = [this] {
             set_clock();
             if (queue) queue->flush();
+            datagrams.settle();
             datagrams.flush();
             buffers.offer();
         };
