@@ -529,12 +529,13 @@ void link::report(std::string& into) const {
     };
     into += fmt::format(
         "{}: received={} in {} mean={} sent={} in {} mean={} unsent={} latency-us={} "
-        "round-trip-us={} key-exchanges={}\n",
+        "round-trip-us={} key-exchanges={} exchanging={}\n",
         describe(), _counters.received_bytes, _counters.receives,
         mean(_counters.received_bytes, _counters.receives), _counters.sent_bytes, _counters.sends,
         mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency,
         std::max(_socket_round_trip, _quiet_latency),
-        _transport == nullptr ? 0 : _transport->counters().key_exchanges);
+        _transport == nullptr ? 0 : _transport->counters().key_exchanges,
+        _transport != nullptr && _transport->exchanging() ? "yes" : "no");
     if (_connection == nullptr) return;
     const ssh::connection_counters& c = _connection->counters();
     std::uint32_t oldest = 0;
