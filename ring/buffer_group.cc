@@ -118,7 +118,14 @@ void buffer_group::trim() noexcept {
         _data[id] = nullptr;
     }
     _target = _shape.offered;
-    _memory.trim();
+    // A buffer that the kernel has filled counts as offered until its completion is there.
+    std::vector<std::byte*> empty;
+    const std::uint32_t mask = _shape.count - 1;
+    for (std::uint32_t i = _shape.offered; i < _offered && _ring.told_all(); ++i) {
+        const std::uint16_t id = _offers->bufs[(_offers->tail - _offered + i) & mask].bid;
+        empty.push_back(_data[id] - _shape.headroom);
+    }
+    _memory.trim(empty);
 }
 
 }  // namespace burin::ring

@@ -85,7 +85,9 @@ class buffer_group {
     void ran_out() noexcept;
     // Tops up what the kernel may pick from.
     void offer() noexcept;
-    // Memory that is neither offered nor held goes back to the kernel (ring/memory_pool.hh).
+    // Memory that is not held goes back to the kernel (ring/memory_pool.hh), but for that of the
+    // few buffers that are picked next: what was offered for a burst keeps its place, and gets
+    // memory again when something comes.
     void trim() noexcept;
 
     std::uint32_t offered() const noexcept { return _offered; }

@@ -76,12 +76,17 @@ memory_pool::chunk& memory_pool::chunk_of(const std::byte* piece) noexcept {
     return *std::prev(after);
 }
 
-void memory_pool::trim() noexcept {
+void memory_pool::trim(std::span<std::byte* const> empty) noexcept {
     for (chunk& c : _chunks) c.unused = 0;
     for (std::size_t i = 0; i < _free.size(); ++i) {
         chunk& c = chunk_of(_free[i]);
         ++c.unused;
         if (i >= _untouched) c.trimmed = false;
+    }
+    for (const std::byte* piece : empty) {
+        chunk& c = chunk_of(piece);
+        ++c.unused;
+        c.trimmed = false;  // whoever uses it may have filled it before
     }
     for (chunk& c : _chunks) {
         const bool unused = c.unused == c.pieces;

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace burin::ring {
@@ -28,9 +29,10 @@ class memory_pool {
 
     std::byte* take() noexcept;
     void give_back(std::byte* piece) noexcept;
-    // The kernel gets the memory of every chunk of which no piece is in use: they stay mapped and
-    // are filled anew when they are used again. Some system calls: not for the middle of a flow.
-    void trim() noexcept;
+    // The kernel gets the memory of every chunk of which no piece is in use, or only some of
+    // `empty`, which are in use but have nothing in them: they stay mapped and are filled anew when
+    // they are used again. Some system calls: not for the middle of a flow.
+    void trim(std::span<std::byte* const> empty = {}) noexcept;
 
     std::size_t piece_bytes() const noexcept { return _piece_bytes; }
     std::uint32_t in_use() const noexcept {

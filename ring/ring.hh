@@ -129,6 +129,11 @@ class ring {
         return deliver();
     }
 
+    // No completion waits to be delivered: of what the kernel has done so far, everything is known.
+    bool told_all() const noexcept {
+        return io_uring_cq_ready(&_ring) == 0 && !io_uring_cq_has_overflow(&_ring);
+    }
+
     const features& has() const noexcept { return _features; }
     int descriptor() const noexcept { return _ring.ring_fd; }
     ::io_uring& raw() noexcept { return _ring; }

@@ -1,13 +1,12 @@
 #include "ring/budget.hh"
 
-#include <sys/mman.h>
-
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include "ring/memory_pool.hh"
 #include "tests/catch.hh"
+#include "tests/unit/ring/resident.hh"
 
 using namespace burin::ring;
 
@@ -92,22 +91,6 @@ TEST_CASE("a pool gives what it was given last, up to its limit", "[pool]") {
     REQUIRE(pool.take() == taken[3]);
     REQUIRE(pool.take() == nullptr);
 }
-
-namespace {
-
-// Of the whole pages that a piece covers, how many have memory.
-std::size_t resident_pages(std::byte* piece, std::size_t bytes) {
-    constexpr std::uintptr_t page = 4096;
-    const auto at = (reinterpret_cast<std::uintptr_t>(piece) + page - 1) & ~(page - 1);
-    const auto end = (reinterpret_cast<std::uintptr_t>(piece) + bytes) & ~(page - 1);
-    std::vector<unsigned char> there((end - at) / page);
-    REQUIRE(mincore(reinterpret_cast<void*>(at), end - at, there.data()) == 0);
-    std::size_t count = 0;
-    for (unsigned char one : there) count += one & 1;
-    return count;
-}
-
-}  // namespace
 
 TEST_CASE("a pool's chunk has as many pieces as its huge pages hold", "[pool]") {
     memory_pool pool(528 * 1024, 4, 100);  // 2112 KiB: two huge pages, which hold seven

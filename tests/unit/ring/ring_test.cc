@@ -12,6 +12,7 @@
 
 #include "ring/buffer_group.hh"
 #include "tests/catch.hh"
+#include "tests/unit/ring/resident.hh"
 
 using namespace burin::ring;
 
@@ -132,6 +133,85 @@ TEST_CASE("a trimmed group serves on, and what is held or offered keeps its memo
     group.trim();
     REQUIRE(group.held() == 0);
     REQUIRE(group.offered() == 2);
+}
+
+TEST_CASE("what a burst made a group offer keeps its place, but no memory", "[ring]") {
+    ring r;
+    constexpr std::uint32_t bytes = 64 * 1024, count = 8;
+    buffer_group group(r, {.id = 5,
+                           .bytes = bytes,
+                           .headroom = 0,
+                           .count = count,
+                           .offered = 2,
+                           .chunk = 1,
+                           .pages = page_size::small});
+    for (int i = 0; i < 3; ++i) group.ran_out();
+    pair_of_sockets s;
+    const int room = 4 << 20;
+    REQUIRE(setsockopt(s.a, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0);
+    const std::vector<char> full(bytes, 'x');
+    // Each of them is filled once, and is offered again: all have memory then.
+    std::vector<const std::byte*> all;
+    std::vector<buffer> held;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        group.offer();
+        recorder received;
+        REQUIRE(::write(s.a, full.data(), bytes) == bytes);
+        r.receive_select(received, s.b, group.id(), bytes);
+        until(r, received);
+        REQUIRE(received.seen[0].result == bytes);
+        held.push_back(group.take(received.seen[0]));
+        all.push_back(held.back().data());
+    }
+    auto resident = [&] {
+        std::size_t pages = 0;
+        for (const std::byte* one : all) pages += resident_pages(one, bytes);
+        return pages;
+    };
+    const std::size_t each = bytes / 4096;
+    held.clear();
+    group.offer();
+    REQUIRE(group.offered() == count);
+    REQUIRE(resident() == count * each);
+    SECTION("the next two keep it; all serve on") {
+        group.trim();
+        REQUIRE(resident() == 2 * each);
+        for (std::uint32_t i = 0; i < count; ++i) {
+            recorder received;
+            REQUIRE(::write(s.a, full.data(), bytes) == bytes);
+            r.receive_select(received, s.b, group.id(), bytes);
+            until(r, received);
+            buffer one = group.take(received.seen[0]);
+            if (i < 2) REQUIRE(resident() == 2 * each);
+            REQUIRE(std::memcmp(one.data(), full.data(), bytes) == 0);
+            held.push_back(std::move(one));
+        }
+        // Held ones keep theirs; then only as many are offered as at first.
+        group.trim();
+        REQUIRE(resident() == count * each);
+        held.clear();
+        group.offer();
+        REQUIRE(group.offered() == 2);
+        group.trim();
+        REQUIRE(resident() == 2 * each);
+    }
+    SECTION("what has come but was not told yet is no less there") {
+        std::vector<recorder> waiting(5);
+        for (recorder& one : waiting) {
+            REQUIRE(::write(s.a, full.data(), bytes) == bytes);
+            r.receive_select(one, s.b, group.id(), bytes);
+        }
+        r.wait(monotonic_now() + second);
+        REQUIRE_FALSE(r.told_all());
+        group.trim();
+        REQUIRE(resident() == count * each);
+        for (recorder& one : waiting) {
+            until(r, one);
+            buffer filled = group.take(one.seen[0]);
+            REQUIRE(std::memcmp(filled.data(), full.data(), bytes) == 0);
+        }
+        REQUIRE(r.told_all());
+    }
 }
 
 TEST_CASE("however often a group runs dry, some are left to be borrowed", "[ring]") {
