@@ -18,10 +18,10 @@ byte_vector service_message(message number) {
     return out;
 }
 
-// The bytes of a view into a payload, writable again.
-bytes_span inside(bytes_span payload, std::string_view view) {
-    return payload.subspan(static_cast<std::size_t>(as_bytes(view).data() - payload.data()),
-                           view.size());
+// The bytes of a view into a payload, writable again; an empty one may point nowhere.
+bytes_span inside(bytes_span payload, bytes_view view) {
+    if (view.empty()) return {};
+    return payload.subspan(static_cast<std::size_t>(view.data() - payload.data()), view.size());
 }
 
 }  // namespace
@@ -183,7 +183,8 @@ authentication::verdict authentication::judge_password(const request& asked,
     const bool sound = read.done() && !changes;
     const login_policy& logins = *_link.config.logins;
     const bool right = sound && (logins.open() || logins.password_is_right(asked.user, password));
-    crypto::wipe(inside(payload, password));
+    // In a request that is not sound, too, passwords may stand.
+    crypto::wipe(inside(payload, asked.rest));
     if (!sound) return verdict::malformed;
     return right ? verdict::accepted : verdict::failed;
 }

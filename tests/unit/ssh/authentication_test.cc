@@ -210,6 +210,10 @@ TEST_CASE("malformed logins and messages that are not due end the connection") {
         payload = password_login("user", "pass");
         payload.push_back({});
     }
+    SECTION("a password longer than its request") {
+        payload = login("user", "password");
+        wire::writer(payload).boolean(false).u32(1000).byte('p');
+    }
     SECTION("another service") {
         wire::writer(payload).byte(50).string("user").string("shell").string("none");
     }
