@@ -34,6 +34,7 @@ buffer_group::buffer_group(ring& r, const shape& s)
     }
     _data.resize(s.count);
     _references.resize(s.count);
+    _empty.reserve(s.count);
     _free.resize((s.count + word_bits - 1) / word_bits);
     for (std::uint32_t id = 0; id < s.count; ++id)
         _free[id / word_bits] |= std::uint64_t{1} << id % word_bits;
@@ -119,13 +120,13 @@ void buffer_group::trim() noexcept {
     }
     _target = _shape.offered;
     // A buffer that the kernel has filled counts as offered until its completion is there.
-    std::vector<std::byte*> empty;
-    const std::uint32_t mask = _shape.count - 1;
-    for (std::uint32_t i = _shape.offered; i < _offered && _ring.told_all(); ++i) {
+    _empty.clear();
+    const std::uint32_t mask = _shape.count - 1, end = _ring.told_all() ? _offered : 0;
+    for (std::uint32_t i = _shape.offered; i < end; ++i) {
         const std::uint16_t id = _offers->bufs[(_offers->tail - _offered + i) & mask].bid;
-        empty.push_back(_data[id] - _shape.headroom);
+        _empty.push_back(_data[id] - _shape.headroom);
     }
-    _memory.trim(empty);
+    _memory.trim(_empty);
 }
 
 }  // namespace burin::ring

@@ -117,6 +117,7 @@ class buffer_group {
     std::uint64_t _times_out = 0;
     std::vector<std::byte*> _data;           // by id; nullptr: not mapped
     std::vector<std::uint32_t> _references;  // by id
+    std::vector<std::byte*> _empty;          // for trim()
     // Ids neither offered nor held, a bit each. The lowest is used first: few are in use at a time,
     // and they stay the same few, in cache and on the same pages.
     std::vector<std::uint64_t> _free;

@@ -117,8 +117,10 @@ bool datagram_channel::put_aside(const ring::buffer& holder, bytes_span payload,
     if (payload.empty() || source.size() > late_run::most_source_bytes) return false;
     late_run* run = _context.take_late();
     if (run == nullptr) {
-        _context.settle();  // what is older goes first
-        return false;
+        _context.settle();  // what is older goes first, and may end the session
+        if (_channel != nullptr) return false;
+        _context.counters.no_channel += (payload.size() + size - 1) / size;
+        return true;
     }
     *run = {.whose = this,
             .holder = holder.share(),

@@ -200,10 +200,11 @@ void dial::next_attempt() noexcept {
     while (_next < _addresses.size()) {
         const endpoint& to = _addresses[_next];
         int socket = ::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-        if (socket < 0 && no_descriptor(errno) && wait_for_descriptor()) return;
+        const int shortage = socket < 0 ? errno : 0;  // others' work below may set errno anew
+        if (no_descriptor(shortage) && wait_for_descriptor()) return;
         ++_next;
         if (socket < 0) {
-            note(errno, "dial tcp " + to.text() + ": socket: " + errno_words(errno));
+            note(shortage, "dial tcp " + to.text() + ": socket: " + errno_words(shortage));
             continue;
         }
         auto& hook = _dialer->_settings.prepare;

@@ -273,6 +273,20 @@ TEST_CASE("udp: what waits on all channels together is bounded") {
     b.until([&] { return b.datagrams.held_bytes == 0; });
 }
 
+namespace {
+
+// "x NUMBER!..." of what was heard: none twice, in order.
+void check_ascending(const std::vector<std::string>& heard) {
+    int before = -1;
+    for (const std::string& one : heard) {
+        const int number = std::stoi(one.substr(2));
+        CHECK(number > before);
+        before = number;
+    }
+}
+
+}  // namespace
+
 TEST_CASE("udp: a peer that gives no credit costs bounded memory, and the oldest are dropped") {
     ssh::connection_limits limits;
     limits.window_max = 64 * 1024;
@@ -309,12 +323,7 @@ TEST_CASE("udp: a peer that gives no credit costs bounded memory, and the oldest
     e.record.take_held();
     b.until([&] { return !e.heard().empty() && e.heard().back().starts_with("x 599!"); });
     const auto all = e.heard();
-    int before = -1;
-    for (const std::string& one : all) {
-        const int number = std::stoi(one.substr(2));
-        CHECK(number > before);
-        before = number;
-    }
+    check_ascending(all);
     CHECK(all.size() == 600 - b.datagrams.counters.no_window);
 }
 
@@ -355,12 +364,7 @@ TEST_CASE(
         const std::string last = "x " + std::to_string(number - 1) + "!";
         b.until([&] { return !e.heard().empty() && e.heard().back().starts_with(last); });
         const auto all = e.heard();
-        int before = -1;
-        for (const std::string& one : all) {
-            const int this_one = std::stoi(one.substr(2));
-            CHECK(this_one > before);
-            before = this_one;
-        }
+        check_ascending(all);
         CHECK(all.size() == static_cast<std::size_t>(number) - c.no_window);
     }
     SECTION("whose session ends in the turn that brings more") {
