@@ -204,8 +204,9 @@ server_decision upgrade_server::feed(bytes_view bytes, std::time_t now) {
         constexpr answer bad_method{"405 Method Not Allowed", "Method Not Allowed\n", true};
         const std::size_t behind = bytes.size() - end.bytes;
         if (const std::string_view rule = broken_upgrade(request, behind); !rule.empty()) {
-            // What came behind it is no request: whoever sent it took the answer for given.
-            if (behind > 0) request.has_body = true;
+            // What comes behind it is no request, with it or later: whoever sent it may have taken
+            // the answer for given.
+            request.has_body = true;
             respond(d, request, rule == not_by_get ? bad_method : bad, now);
             d.log = "refused an upgrade (" + std::string(d.status) + "): " + std::string(rule);
             return d;

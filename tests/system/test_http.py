@@ -274,6 +274,7 @@ def bad_upgrades(t):
         t.equal((response.status, response.body), (status, body), name)
         t.equal(response.header("Sec-Websocket-Version"), "13", name)
         t.equal(response.header("X-Content-Type-Options"), "nosniff", name)
+        t.equal((response.header("Connection"), harness.ended_how(s)), ("close", ("eof", b"")), name)
     for name, data in (("no Host", b"GET / HTTP/1.1\r\n\r\n"), ("not HTTP", b"HELLO there\r\n\r\n"), ("controls", b"\x01\x02\x03\r\n\r\n")):
         s = t.connect(server.port)
         s.sendall(data)
