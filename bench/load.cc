@@ -1,7 +1,9 @@
 // bench_load: the load generator of the benchmarks. Both ends are here; they see TCP, no tunnel.
 //
 //   bench_load serve [HOST] PORT        server for all modes below: does what each client asks
-//   bench_load up|down|both HOST PORT   bulk: --streams K; --bytes N each (1GiB) or --seconds S
+//   bench_load up|down|both HOST PORT   bulk: --streams K; --bytes N each (1GiB) or --seconds S;
+//                                       --rate R: no more bits a second than that are sent (up and
+//                                       both; of all streams together, as 500M)
 //   bench_load rtt HOST PORT            ping-pong of --size B (1), --count N (10000), --seconds S
 //   bench_load connect HOST PORT        connections with a byte each way: --count N (1000),
 //                                       --parallel P (1), --seconds S

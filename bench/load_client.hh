@@ -108,6 +108,7 @@ inline bulk_result run_bulk(const options& set, tally& total) {
         asked.up = up ? each : 0;
         asked.down = down ? each : 0;
         const int fd = open_stream(set, where, asked);
+        if (set.rate > 0) hold_rate(fd, set.rate / set.streams);
         set_nonblocking(fd);
         flows.push_back(std::make_unique<flow>(fd, flow::role::client));
         flows.back()->start_client(asked, data);

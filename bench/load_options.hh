@@ -58,6 +58,7 @@ struct options {
     unsigned threads = 0;
     double seconds = 0;
     double timeout = 30;
+    double rate = 0;  // bits a second that are sent, by all streams together; 0: what goes
 };
 
 inline std::uint64_t parse_size(const std::string& text) {
@@ -110,6 +111,8 @@ inline options parse(int argc, char** argv) {
             set.threads = static_cast<unsigned>(parse_size(value));
         else if (word == "--seconds")
             set.seconds = std::strtod(value.c_str(), nullptr);
+        else if (word == "--rate")
+            set.rate = static_cast<double>(parse_size(value));
         else if (word == "--timeout")
             set.timeout = std::strtod(value.c_str(), nullptr);
         else
@@ -123,6 +126,8 @@ inline options parse(int argc, char** argv) {
     if (words.size() == 3) set.host = words[1];
     if (set.direction != "up" && set.direction != "down" && set.direction != "both")
         die("--direction is up, down or (idle only) both");
+    if (set.rate > 0 && set.mode != "up" && set.mode != "both")
+        die("--rate is of what this end sends: up or both");
     if (set.streams == 0 || set.size == 0 || set.size > largest_piece)
         die("--streams is at least 1, --size at most %zu", largest_piece);
     return set;

@@ -119,6 +119,14 @@ inline int open_stream(const options& set, const address& where, const request& 
         set.host.c_str(), set.port.c_str(), why.c_str());
 }
 
+// The kernel sends no more than so many bits a second of this socket, evenly.
+inline void hold_rate(int fd, double bits_per_second) {
+    const std::uint64_t bytes =
+        std::max<std::uint64_t>(1, static_cast<std::uint64_t>(bits_per_second / 8));
+    if (::setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes, sizeof bytes) != 0)
+        die("SO_MAX_PACING_RATE: %s", std::strerror(errno));
+}
+
 inline request stream_request(const options& set, std::uint64_t index, char op) {
     request asked;
     asked.op = op;

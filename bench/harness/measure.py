@@ -141,24 +141,33 @@ class Bench:
 
     def loaded_round_trips(self, group, peers):
         """Ping-pong of one byte beside bulk streams in the other connections of the same tunnel."""
+        self.take_turns(peers, [(group, lambda peer, pair: self.beside_bulk(group, peer, pair, "down"))])
+
+    def round_trips_at_half(self, group, peers):
+        """The same beside bulk that is offered at half of what the tunnel carried right before."""
         def measure(peer, pair):
             seconds = self.settings.seconds
-            bulk = self.space.start(peer.load_from, self.command(peer, "down", "--streams", BULK_STREAMS_BESIDE, "--seconds",
-                                                            seconds + 1), stdout=subprocess.PIPE)
-            time.sleep(0.5)
-            try:
-                answer = self.load(peer, "rtt", "--count", 100000, "--seconds", seconds)
-                told = json.loads(bulk.communicate(timeout=60)[0] or "{}")
-            except (subprocess.TimeoutExpired, ValueError) as error:
-                raise Trouble(f"the bulk streams did not end: {error}") from error
-            finally:
-                self.space.stop(bulk)
-            for share in ("p50", "p99"):
-                self.add(group, f"{group} {share}", "ms", peer, pair, answer[f"{share}_us"] / 1000)
-            self.add(group, f"{group} bulk", "Gbit/s", peer, pair, told.get("gbit_per_second", 0))
-            return (f"p50 {answer['p50_us'] / 1000:7.3f} ms  p99 {answer['p99_us'] / 1000:7.3f} ms beside "
-                    f"{told.get('gbit_per_second', 0):.2f} Gbit/s")
+            whole = self.load(peer, "up", "--streams", BULK_STREAMS_BESIDE, "--seconds", seconds)["gbit_per_second"]
+            return self.beside_bulk(group, peer, pair, "up", "--rate", f"{whole / 2:.4f}G") + f" (of {whole:.2f})"
         self.take_turns(peers, [(group, measure)])
+
+    def beside_bulk(self, group, peer, pair, direction, *words):
+        seconds = self.settings.seconds
+        bulk = self.space.start(peer.load_from, self.command(peer, direction, "--streams", BULK_STREAMS_BESIDE, "--seconds",
+                                                        seconds + 1, *words), stdout=subprocess.PIPE)
+        time.sleep(0.5)
+        try:
+            answer = self.load(peer, "rtt", "--count", 100000, "--seconds", seconds)
+            told = json.loads(bulk.communicate(timeout=60)[0] or "{}")
+        except (subprocess.TimeoutExpired, ValueError) as error:
+            raise Trouble(f"the bulk streams did not end: {error}") from error
+        finally:
+            self.space.stop(bulk)
+        for share in ("p50", "p99"):
+            self.add(group, f"{group} {share}", "ms", peer, pair, answer[f"{share}_us"] / 1000)
+        self.add(group, f"{group} bulk", "Gbit/s", peer, pair, told.get("gbit_per_second", 0))
+        return (f"p50 {answer['p50_us'] / 1000:7.3f} ms  p99 {answer['p99_us'] / 1000:7.3f} ms beside "
+                f"{told.get('gbit_per_second', 0):.2f} Gbit/s")
 
     def connections(self, group, peers):
         def step(parallel):

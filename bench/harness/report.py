@@ -4,31 +4,11 @@ import json
 import os
 import statistics
 
-from . import chart
+from . import aims, chart
 
-# (what, (our measure, our peer), (the other measure, the other peer), the least ratio that is aimed at); peers are
-# (name, topology).
-PORT, SSH, BOUND = ("burin", "loopback"), ("ssh -L", "loopback"), ("bound", "loopback")
-TUN, SSH_TUN, PORT_PAIR, BOUND_TUN = ("burin TUN", "pair"), ("ssh -w", "pair"), ("burin", "pair"), ("bound TUN", "pair")
 # What both ends of the bound move, beside the same measures of ours (docs/performance.md, "The bound").
-BOUNDS = {"port": (PORT, BOUND), "tun": (TUN, BOUND_TUN)}
+BOUNDS = {"port": (aims.PORT, aims.BOUND), "tun": (aims.TUN, aims.BOUND_TUN)}
 RATES = (("throughput", "Gbit/s"), ("per CPU-second", "Gbit per CPU-second of both ends"))
-
-
-def goal(what, measure, ours, other, least, other_measure=None):
-    return what, (measure, ours), (other_measure or measure, other), least
-
-
-GOALS = [goal(f"forwarded port {way}, one stream, beside {name}: {what}", f"port {way} 1 {measure}", PORT, other, least)
-         for name, other, leasts in (("the bound", BOUND, (0.8, 0.85)), ("ssh -L", SSH, (1.6, 2)))
-         for way in ("up", "down") for (measure, what), least in zip(RATES, leasts)]
-GOALS += [goal(f"forwarded port {way}, 16 streams beside one: Gbit/s", f"port {way} 16 throughput", PORT, PORT, 1,
-               f"port {way} 1 throughput") for way in ("up", "down")]
-GOALS += [goal(f"TUN {way}, one stream, beside {name}: Gbit/s", f"tun {way} 1 throughput", TUN, other, least)
-          for name, other, least in (("its bound", BOUND_TUN, 0.8), ("ssh -w", SSH_TUN, 20),
-                                     ("the forwarded port over the same link", PORT_PAIR, 0.9))
-          for way in ("up", "down")]
-MOST_BYTES_PER_CHANNEL = 2048
 
 
 class Report:
@@ -88,26 +68,6 @@ class Report:
     def title(peer):
         return peer[0] + (" (veth)" if peer[1] == "pair" and peer[0] in ("burin", "direct", "ssh -L") else "")
 
-    def goals(self):
-        lines = []
-        for what, ours, other, least in GOALS:
-            ratios = self.ratios(ours, other)
-            if ratios:
-                middle = statistics.median(ratios)
-                lines.append(f"| {what} | at least {least:g} times | {middle:.2f} ({min(ratios):.2f}..{max(ratios):.2f}, "
-                             f"{len(ratios)} pair{'s' if len(ratios) > 1 else ''}) | {'yes' if middle >= least else 'no'} |")
-        for end in ("client", "server"):
-            for row in self.rows:
-                if row["peer"] == "burin" and row["measure"].endswith(f"idle, {end}, per channel"):
-                    value = next(iter(row["samples"].values()))
-                    count = row["measure"].split()[1]
-                    lines.append(f"| {count} idle channels, {end} | under {MOST_BYTES_PER_CHANNEL} bytes each | "
-                                 f"{value:.0f} | {'yes' if value < MOST_BYTES_PER_CHANNEL else 'no'} |")
-        if not lines:
-            return ""
-        return "\n".join(["| aim | goal | median (range) of the ratios of pairs | holds |", "| --- | --- | --- | --- |",
-                          *lines])
-
     def beside_the_bound(self):
         lines = []
         for group, (ours, bound) in BOUNDS.items():
@@ -128,7 +88,7 @@ class Report:
 
     def markdown(self):
         parts = ["# Tunnel benchmark", "\n".join(f"* {key}: {value}" for key, value in self.conditions.items())]
-        goals = self.goals()
+        goals = aims.table(self)
         if goals:
             parts.append("## Aims\n\n" + goals)
         bound = self.beside_the_bound()
@@ -168,7 +128,10 @@ class Report:
         shares = ("p50", "p99")
         add("Round trip of one byte, idle", "us", "rtt", [(share, f"rtt idle {share}") for share in shares])
         add("Round trip through the TUN, idle", "us", "tun-rtt", [(share, f"tun-rtt idle {share}") for share in shares])
-        add("Round trip beside four bulk streams", "ms", "loaded", [(share, f"loaded {share}") for share in shares])
+        for group, name in (("loaded", "beside four bulk streams"), ("tun-loaded", "through the TUN, beside four bulk streams"),
+                            ("half", "beside bulk at half of capacity"), ("tun-half", "through the TUN, beside bulk at half of capacity"),
+                            ("narrow", "beside bulk both ways on a path of 100 Mbit/s and 40 ms")):
+            add(f"Round trip {name}", "ms", group, [(share, f"{group} {share}") for share in shares])
         add("Connections", "per second", "connect",
             [(f"{count} at a time", f"connect {count} at a time") for count in (1, 16)])
         for count in sorted({int(row["measure"].split()[1]) for row in self.rows

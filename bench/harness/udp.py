@@ -61,20 +61,20 @@ class UdpBench(Bench):
     def __init__(self, space, load_binary, datagrams_binary, settings, say):
         super().__init__(space, load_binary, settings, say)
         self.datagrams_binary = datagrams_binary
+        self.echo = None
 
     def serve(self, topology):
-        if topology in self._servers:
-            return
         super().serve(topology)
-        echo = self.space.start("cloud", [self.datagrams_binary, "echo", "0.0.0.0", str(ECHO_PORT)], log="echo.log")
-        self.space.wait_until(lambda: "listening" in self.space.log_text("echo.log"), echo, "the echo does not listen", "echo.log")
+        if self.echo is None:
+            self.echo = self.space.start("cloud", [self.datagrams_binary, "echo", "0.0.0.0", str(ECHO_PORT)], log="echo.log")
+            self.space.wait_until(lambda: "listening" in self.space.log_text("echo.log"), self.echo, "the echo does not listen", "echo.log")
 
-    def datagrams(self, peer, flows):
+    def datagrams(self, peer, flows, rate=None, size=None, train=None):
         host, port = peer.udp_entry
         near, far = cpu_seconds(peer.client), cpu_seconds(peer.server)
         status, out, err = self.space.output(peer.load_from, [
-            self.datagrams_binary, "run", host, str(port), "--rate", str(self.settings.rate), "--flows", str(flows), "--bytes",
-            str(self.settings.bytes), "--train", str(self.settings.train), "--seconds", str(self.settings.seconds)],
+            self.datagrams_binary, "run", host, str(port), "--rate", str(rate or self.settings.rate), "--flows", str(flows), "--bytes",
+            str(size or self.settings.bytes), "--train", str(train or self.settings.train), "--seconds", str(self.settings.seconds)],
             timeout=60 + 3 * self.settings.seconds)
         if status != 0 or not out.strip():
             raise Trouble(f"{peer.name}: {flows} flows: {err.strip()[-300:]} {out.strip()[-300:]}")
@@ -108,7 +108,15 @@ class UdpBench(Bench):
             return measure
         self.take_turns(peers, [(f"{flows} flow{'s' if flows > 1 else ''}", step(flows)) for flows in self.settings.flows])
 
-    def beside_bulk(self, peers):
+    def sizes(self, peers, rate, sizes):
+        """One flow of so many a second, of each size."""
+        def step(size):
+            def measure(peer, pair):
+                return self.add_datagrams(f"udp {size} B", peer, pair, self.datagrams(peer, 1, rate, size, 1))
+            return measure
+        self.take_turns(peers, [(f"{rate} datagrams of {size} B", step(size)) for size in sizes])
+
+    def datagrams_beside_bulk(self, peers):
         """One TCP stream alone, and with the datagrams beside it in the same tunnel."""
         def measure(peer, pair):
             seconds = self.settings.seconds
