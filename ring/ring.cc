@@ -169,6 +169,13 @@ void ring::send(op& o, int fd, std::span<const std::byte> bytes, int flags) noex
     tag(sqe, &o);
 }
 
+void ring::send_zero_copy(op& o, int fd, std::span<const std::byte> bytes, int flags) noexcept {
+    io_uring_sqe* sqe = next(&o);
+    io_uring_prep_send_zc(sqe, fd, bytes.data(), bytes.size(), flags | MSG_NOSIGNAL,
+                          abi::send_zero_copy_report);
+    tag(sqe, &o);
+}
+
 void ring::send_message(op& o, int fd, const msghdr* message, int flags) noexcept {
     io_uring_sqe* sqe = next(&o);
     io_uring_prep_sendmsg(sqe, fd, message, static_cast<unsigned>(flags) | MSG_NOSIGNAL);

@@ -100,6 +100,10 @@ class ring {
     // messages; it has no parts and lives as long as the operation.
     void receive_messages(op&, int fd, std::uint16_t group, msghdr* shape) noexcept;
     void send(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
+    // Without a copy, if the way allows it: completes like send(), and, where that said more(),
+    // once more when the kernel needs the bytes no longer (uring_abi.hh: cqe_notification), whose
+    // result says whether it had copied them. -EINVAL before Linux 6.2.
+    void send_zero_copy(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
     void send_message(op&, int fd, const msghdr* message, int flags) noexcept;
     void accept(op&, int listener) noexcept;  // multishot; result = descriptor
     void connect(op&, int fd, const sockaddr* address, socklen_t size) noexcept;

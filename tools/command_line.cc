@@ -135,7 +135,7 @@ std::string normalise(const CLI::App& app, const texts& arguments,
 struct common_flags {
     std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey,
                 metrics, window_max, processors;
-    bool verbose = false;
+    bool verbose = false, send_zc = false;
 
     void add_to(CLI::App& app) {
         app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
@@ -160,6 +160,10 @@ struct common_flags {
         app.add_option("--metrics", metrics,
                        "Show counters to Prometheus at http://ADDR/metrics; ADDR is host:port, or "
                        ":port for 127.0.0.1");
+        app.add_flag(
+            "--send-zc", send_zc,
+            "Send bulk without a copy where the kernel says that this spares one (default: "
+            "copy; not measured on real network cards)");
         app.add_flag("-v", verbose, "Log every connection");
     }
 };
@@ -193,6 +197,9 @@ class converter {
     }
     void common(const common_flags& from, common_settings& to) {
         to.verbose = from.verbose;
+        using zero_copy = engine::link_options::zero_copy;
+        if (from.send_zc && to.send_zero_copy == zero_copy::off)
+            to.send_zero_copy = zero_copy::wanted;
         to.keepalive = duration(from.keepalive, "keepalive");
         to.max_channels =
             static_cast<std::uint32_t>(number(from.max_channels, "max-channels", 1, most_channels));
@@ -292,6 +299,8 @@ void common_from(const environment& env, common_settings& into) {
     if (auto count = number_from(env, "CHISEL_UDP_MAX_CONNS"); count && *count > 0)
         into.datagrams.most_sources = static_cast<std::uint32_t>(std::min(*count, most_sources));
     into.old_kernel = !variable(env, "BURIN_OLD_KERNEL").empty();
+    if (variable(env, "BURIN_SEND_ZC") == "always")
+        into.send_zero_copy = engine::link_options::zero_copy::always;
 }
 
 // True when there is nothing to run: help was asked for or the arguments are wrong.

@@ -50,6 +50,7 @@ link::~link() {
     add_to(_worker.past_sessions());
     _worker.forget(*this);
     give_arena_back();
+    if (_options.send_zero_copy != link_options::zero_copy::off) _worker.loans().forget(*this);
     _worker.remove(*this);
     --_worker.load;
 }
@@ -367,7 +368,7 @@ void link::flush() noexcept {
     _flushing = true;
     if (_framing == framing::head && !_ended) read_heads();
     bool starved = false;
-    if (!_send.in_flight && sending()) {
+    if (!on_its_way() && sending()) {
         if (!_pause.armed()) arm_send();
     } else if (!sending()) {
         bool something = !_raw_out.empty() ||
@@ -425,6 +426,8 @@ void link::take_arena() noexcept {
 void link::give_arena_back() noexcept {
     if (_early_arena != nullptr)
         _early_arena.reset();
+    else if (_loan != nullptr)
+        _worker.loans().give_back(*std::exchange(_loan, nullptr));
     else if (_arena != nullptr)
         _worker.give_back_arena(_arena);
     _arena = nullptr;
@@ -436,6 +439,7 @@ void link::arm_send() noexcept {
         _sent = _sealed = 0;
         return;
     }
+    if (lend()) return;
     _worker.ring().send(_send, _descriptor, {_arena + _sent, _sealed - _sent},
                         _ended ? MSG_DONTWAIT : 0);
 }
@@ -454,7 +458,7 @@ void link::on_sent(ring::completion c) noexcept {
     }
     if (_ended && _said_last) _sent = _sealed;
     arm_send();
-    if (!_send.in_flight && !_ended) _worker.wake(*this);
+    if (!on_its_way() && !_ended) _worker.wake(*this);
     retire();
 }
 
@@ -483,9 +487,12 @@ void link::cancel_next() noexcept {
     if (_receive.in_flight && !_receive_cancelled) {
         _receive_cancelled = true;
         _worker.ring().cancel(_cancel, _receive);
-    } else if (_send.in_flight && !_send_cancelled) {
+    } else if (on_its_way() && !_send_cancelled) {
         _send_cancelled = true;
-        _worker.ring().cancel(_cancel, _send);
+        if (_lending)
+            _worker.loans().cancel(_cancel, *_loan);
+        else
+            _worker.ring().cancel(_cancel, _send);
     }
 }
 
@@ -502,7 +509,7 @@ void link::release() noexcept {
 
 void link::retire() noexcept {
     if (_retired || !_ended || !_said_last) return;
-    if (_receive.in_flight || _send.in_flight || _cancel.in_flight) return;
+    if (_receive.in_flight || on_its_way() || _cancel.in_flight) return;
     // The peer is told at once; flows whose destination still has to take something only need the
     // memory.
     if (!_closed) {
@@ -529,13 +536,14 @@ void link::report(std::string& into) const {
     };
     into += fmt::format(
         "{}: received={} in {} mean={} sent={} in {} mean={} unsent={} latency-us={} "
-        "round-trip-us={} key-exchanges={} exchanging={}\n",
+        "round-trip-us={} key-exchanges={} exchanging={} zero-copy-sends={} copied={}\n",
         describe(), _counters.received_bytes, _counters.receives,
         mean(_counters.received_bytes, _counters.receives), _counters.sent_bytes, _counters.sends,
         mean(_counters.sent_bytes, _counters.sends), _sealed - _sent, _last_latency,
         std::max(_socket_round_trip, _quiet_latency),
         _transport == nullptr ? 0 : _transport->counters().key_exchanges,
-        _transport != nullptr && _transport->exchanging() ? "yes" : "no");
+        _transport != nullptr && _transport->exchanging() ? "yes" : "no", _counters.zero_copy_sends,
+        _counters.zero_copy_copied);
     if (_connection == nullptr) return;
     const ssh::connection_counters& c = _connection->counters();
     std::uint32_t oldest = 0;
@@ -562,6 +570,8 @@ void link::add_to(session_counts& s) const noexcept {
     s.received_bytes += _counters.received_bytes;
     s.sends += _counters.sends;
     s.sent_bytes += _counters.sent_bytes;
+    s.zero_copy_sends += _counters.zero_copy_sends;
+    s.zero_copy_copied += _counters.zero_copy_copied;
     if (_transport == nullptr) return;
     s.key_exchanges += _transport->counters().key_exchanges;
     if (!_transport->authenticated()) return;

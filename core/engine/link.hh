@@ -36,6 +36,9 @@ inline constexpr ring::microseconds_t offer_delay = ring::second;
 
 struct link_counters {
     std::uint64_t receives = 0, received_bytes = 0, sends = 0, sent_bytes = 0;
+    // Sends without a copy whose bytes the kernel is done with, and those of them that it had
+    // copied all the same.
+    std::uint64_t zero_copy_sends = 0, zero_copy_copied = 0;
 };
 
 struct link_options {
@@ -49,6 +52,9 @@ struct link_options {
     // Client: a mask key that is not zero, for boxes on the way that mind; costs a pass over the
     // bytes.
     bool random_mask = false;
+    // Bulk is sent without a copy; `wanted` only as long as the kernel says that it spares one.
+    enum class zero_copy : std::uint8_t { off, wanted, always };
+    zero_copy send_zero_copy = zero_copy::off;
 };
 
 class link : public turn_member,
@@ -57,6 +63,7 @@ class link : public turn_member,
              public ssh::transport_events,
              public ssh::connection_events,
              public ssh::packet_sink,
+             public zero_copy_borrower,
              public relay::flow_observer {
   public:
     link(worker&, int descriptor, ssh::role, const link_options&);
@@ -76,6 +83,10 @@ class link : public turn_member,
     void report(std::string& into) const override;
     void count(tally& t) const override { add_to(t.sessions); }
     void leave() noexcept override { end(""); }
+
+    // ---- zero_copy_borrower ----
+    void on_lent_sent(ring::completion) noexcept override;
+    void on_lent_back(bool copied) noexcept override;
 
     // ---- packet_sink ----
     std::byte* room(std::size_t bytes) noexcept override;
@@ -171,7 +182,9 @@ class link : public turn_member,
     void close_message() noexcept;
     void cancel_next() noexcept;
     // Something sealed is not sent yet.
-    bool sending() const noexcept { return _send.in_flight || _sent < _sealed; }
+    bool sending() const noexcept { return on_its_way() || _sent < _sealed; }
+    bool on_its_way() const noexcept { return _send.in_flight || _lending; }
+    bool lend() noexcept;
     void retire() noexcept;
     void on_keepalive(ring::microseconds_t) noexcept;
     void on_deadline(ring::microseconds_t) noexcept;
@@ -202,7 +215,9 @@ class link : public turn_member,
 
     // ---- out ----
     std::byte* _arena = nullptr;
-    std::size_t _arena_bytes = 0;  // of it, for sealed packets
+    std::size_t _arena_bytes = 0;            // of it, for sealed packets
+    zero_copy_loans::loan* _loan = nullptr;  // the arena is lent; nullptr: it is not
+    bool _lending = false;                   // its send has not completed
     // Before login: a stranger who does not read what we send holds this much, and no arena.
     std::unique_ptr<std::byte[]> _early_arena;
     std::size_t _sealed = 0;   // bytes in the arena

@@ -48,6 +48,9 @@ constexpr row rows[] = {
     {metric::session_operations,
      {"burin_session_operations_total", counter,
       "Receives and sends of the tunnel's own connections."}},
+    {metric::session_zero_copy,
+     {"burin_session_zero_copy_sends_total", counter,
+      "Sends of --send-zc whose bytes the kernel is done with, by whether it had copied them."}},
     {metric::key_exchanges,
      {"burin_key_exchanges_total", counter,
       "SSH key exchanges: one a session at its begin, the others are rekeys."}},
@@ -250,6 +253,8 @@ void tally::add_sessions() {
     add(metric::session_bytes, s.sent_bytes, "direction=\"sent\"");
     add(metric::session_operations, s.receives, "direction=\"received\"");
     add(metric::session_operations, s.sends, "direction=\"sent\"");
+    add(metric::session_zero_copy, s.zero_copy_sends - s.zero_copy_copied, "copy=\"spared\"");
+    add(metric::session_zero_copy, s.zero_copy_copied, "copy=\"made\"");
     add(metric::key_exchanges, s.key_exchanges);
     add(metric::window_adjusts, s.adjusts);
     add(metric::channels_opened, s.channels_opened);

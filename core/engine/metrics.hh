@@ -33,6 +33,7 @@ enum class metric : std::uint8_t {
     sessions_opened,
     session_bytes,
     session_operations,
+    session_zero_copy,
     key_exchanges,
     window_adjusts,
     channels,
@@ -132,6 +133,7 @@ struct session_counts {
     std::uint64_t opened = 0;  // logged in, ever
     std::uint64_t live = 0;    // logged in, now
     std::uint64_t receives = 0, received_bytes = 0, sends = 0, sent_bytes = 0;
+    std::uint64_t zero_copy_sends = 0, zero_copy_copied = 0;  // of those, and of the first
     std::uint64_t key_exchanges = 0, adjusts = 0;
     std::uint64_t channels_opened = 0, channels_refused = 0, dropped_bytes = 0;
 };

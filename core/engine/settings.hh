@@ -32,6 +32,7 @@ struct common_settings {
     metrics_address metrics;           // where counters are shown
     std::vector<unsigned> processors;  // of the workers; empty: wherever the kernel puts them
     relay::datagram_settings datagrams;
+    link_options::zero_copy send_zero_copy = link_options::zero_copy::off;
     // Bytes of one WebSocket message from the peer; 0: no limit.
     std::uint64_t message_limit = http::websocket_reader::default_message_limit;
 
@@ -40,7 +41,8 @@ struct common_settings {
                 .ping_timeout = ping_timeout == 0 ? keepalive : ping_timeout,
                 .exchange_timeout = exchange_timeout,
                 .limits = {.max_channels = max_channels, .window_max = window_max},
-                .message_limit = message_limit};
+                .message_limit = message_limit,
+                .send_zero_copy = send_zero_copy};
     }
     worker_options worker() const {
         return {.memory_bytes = memory_bytes,

@@ -93,6 +93,8 @@ void worker::run() {
         _datagram_buffers =
             std::make_unique<ring::buffer_group>(*_ring, relay::datagram_context::buffer_shape(5));
         _arenas = std::make_unique<ring::memory_pool>(arena_bytes, 4, arenas_limit);
+        _loans = std::make_unique<zero_copy_loans>(
+            *_ring, [this](std::byte* arena) { give_back_arena(arena); });
         _options.datagrams.most_held_bytes = datagram_share(_options.memory_bytes);
         if (_options.ran_out)
             _options.datagrams.ran_out = [this] { return _options.ran_out(*this); };
@@ -139,6 +141,7 @@ void worker::run() {
     _arenas_again.disarm();
     _timers.reset();
     _ring.reset();
+    _loans.reset();  // the ring knew their operations
 }
 
 // Before anything is allocated: memory comes from where the thread runs.
@@ -213,11 +216,12 @@ void worker::report(std::string& into) const {
         _index, c.receives, mean(c.received_bytes, c.receives), c.sends,
         mean(c.sent_bytes, c.sends), c.partial_sends, c.resets, c.out_of_buffers);
     into += fmt::format(
-        "worker {}: pool: socket-buffers={}/{} session-buffers={}/{} arenas={}/{} pieces={} "
+        "worker {}: pool: socket-buffers={}/{} session-buffers={}/{} arenas={}/{} lent={} "
+        "pieces={} "
         "held-bytes={} copied-out={}\n",
         _index, _socket_buffers->held(), _socket_buffers->count(), _session_buffers->held(),
-        _session_buffers->count(), _arenas->in_use(), _arenas->limit(), _pieces->in_use(),
-        _pieces->owned_bytes(), _pieces->copied_out());
+        _session_buffers->count(), _arenas->in_use(), _arenas->limit(), _loans->lent(),
+        _pieces->in_use(), _pieces->owned_bytes(), _pieces->copied_out());
     constexpr std::size_t mib = 1u << 20;
     into += fmt::format(
         "worker {}: resident MiB: socket-buffers={} session-buffers={} arenas={} early-buffers={} "

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/engine/metrics.hh"
+#include "core/engine/zero_copy.hh"
 #include "core/relay/context.hh"
 #include "core/relay/datagram_context.hh"
 #include "core/relay/dialer.hh"
@@ -122,6 +123,8 @@ class worker {
     // Room for one send. nullptr: all are in use, and the member is woken when one comes back.
     std::byte* take_arena(turn_member&) noexcept;
     void give_back_arena(std::byte*) noexcept;
+    // Arenas that are being sent without a copy.
+    zero_copy_loans& loans() noexcept { return *_loans; }
     const ring::memory_pool& arenas() const noexcept { return *_arenas; }
     ring::budget& budget() noexcept { return *_budget; }
     ssh::piece_pool& pieces() noexcept { return *_pieces; }
@@ -176,6 +179,7 @@ class worker {
     std::unique_ptr<ring::buffer_group> _early_buffers;
     std::unique_ptr<ring::buffer_group> _datagram_buffers;
     std::unique_ptr<ring::memory_pool> _arenas;
+    std::unique_ptr<zero_copy_loans> _loans;
     std::unique_ptr<ring::budget> _budget;
     std::unique_ptr<ssh::piece_pool> _pieces;
     std::unique_ptr<relay::context> _relays;

@@ -9,9 +9,10 @@ namespace burin::faults {
 namespace {
 
 constexpr std::array<std::string_view, operations> names = {
-    "receive",     "receive_message", "receive_messages", "send",  "send_message", "accept",
-    "connect",     "shutdown",        "cancel",           "close", "poll",         "read",
-    "read_frames", "write_vector",    "message",          "enter", "socket",       "mmap"};
+    "receive", "receive_message", "receive_messages", "send",    "send_zero_copy", "send_message",
+    "accept",  "connect",         "shutdown",         "cancel",  "close",          "poll",
+    "read",    "read_frames",     "write_vector",     "message", "enter",          "socket",
+    "mmap"};
 
 constexpr std::pair<std::string_view, int> errors[] = {{"EAGAIN", EAGAIN},
                                                        {"EINTR", EINTR},

@@ -23,6 +23,7 @@ enum class operation : std::uint8_t {
     receive_message,
     receive_messages,
     send,
+    send_zero_copy,
     send_message,
     accept,
     connect,

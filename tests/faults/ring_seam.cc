@@ -70,6 +70,7 @@ operation operation_of(const io_uring_sqe& sqe) {
             return (sqe.ioprio & IORING_RECV_MULTISHOT) != 0 ? operation::receive_messages
                                                              : operation::receive_message;
         case IORING_OP_SEND: return operation::send;
+        case IORING_OP_SEND_ZC: return operation::send_zero_copy;
         case IORING_OP_SENDMSG: return operation::send_message;
         case IORING_OP_ACCEPT: return operation::accept;
         case IORING_OP_CONNECT: return operation::connect;
@@ -132,6 +133,7 @@ void prepare(ring_state& state, io_uring_sqe& sqe) {
     const operation o = operation_of(sqe);
     if (o == operation::count) return;
     const bool can_be_cut = o == operation::receive || o == operation::send ||
+                            o == operation::send_zero_copy ||
                             (o == operation::send_message && is_stream(sqe.fd));
     // Without a name there is nobody to tell.
     const bool named = sqe.user_data != 0;

@@ -7,7 +7,7 @@ import struct
 from harness import Failed
 
 # As tests/faults/plan.hh has them.
-OPERATIONS = ("receive", "receive_message", "receive_messages", "send", "send_message", "accept", "connect", "shutdown", "cancel", "close",
+OPERATIONS = ("receive", "receive_message", "receive_messages", "send", "send_zero_copy", "send_message", "accept", "connect", "shutdown", "cancel", "close",
               "poll", "read", "read_frames", "write_vector", "message", "enter", "socket", "mmap")
 CLOCK, TEXT, TRIED, FAILED, PAGE = 8, 16, 2048, 2048 + 32 * 8, 4096
 

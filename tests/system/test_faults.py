@@ -3,6 +3,7 @@ every kind. The ground is that of test_tun.py."""
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import struct
@@ -356,3 +357,23 @@ def small_rings(t):
     t.check(at.failed()["enter"] > 0, "enter never failed")
     for process in (client, server):
         report.wait_idle(t, process)
+
+
+@test("F.sends_without_a_copy", seconds=60)
+def sends_without_a_copy(t):
+    """Sends of --send-zc that fail, are cut or come late: the kernel keeps what it has, and what arrives is right."""
+    faults.use(t)
+    at = {name: Faults(t, name) for name in ("server", "client")}
+    always = {"BURIN_SEND_ZC": "always"}
+    sink, port = t.destination(), t.port()
+    server = t.server(env={**at["server"].env, **always})
+    client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", env={**at["client"].env, **always})
+    seed = f"seed={t.random.randrange(1 << 31)} "
+    for plan in ("send_zero_copy=ENOBUFS:1/8,EMFILE:1/8,EAGAIN:1/8,EINTR:1/8,cut:1/4,late:1/4", "send_zero_copy=ENOMEM:1/4"):
+        for one in at.values():
+            one.set(seed + plan)
+        t.load(port, "both", "--bytes", 4 * MIB, "--connections", 8, ok=8)
+        t.check(all(one.failed()["send_zero_copy"] > 0 for one in at.values()), f"nothing failed with {plan}")
+    for process in (client, server):
+        t.equal(re.search(r"arenas=(\d+)/\d+ lent=(\d+)", report.wait_idle(t, process)).groups(), ("0", "0"), f"arenas of the {process.name}")
+    t.check("Disconnected" not in client.text(), f"the session was lost: {client.text()}")

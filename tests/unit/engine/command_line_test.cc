@@ -51,6 +51,7 @@ TEST_CASE("defaults are chisel's") {
     REQUIRE(c.remotes.size() == 1);
     CHECK(c.remotes[0].text() == "3000=>3000");
     CHECK_FALSE(c.random_mask);
+    CHECK(c.send_zero_copy == engine::link_options::zero_copy::off);
 }
 
 TEST_CASE("flags are spelled as Go's are") {
@@ -210,7 +211,7 @@ TEST_CASE("a deprecated --key says so, given as a flag") {
 TEST_CASE("the client's own flags") {
     auto c = client({"--fingerprint", "abc=", "--header", "A: b", "-header=C:d", "--hostname", "h",
                      "--max-retry-count=3", "--max-retry-interval", "9s", "--min-retry-interval",
-                     "10ms", "--ws-mask", "http://x:1/p", "1:2", "[::1]:3:h:4"});
+                     "10ms", "--ws-mask", "--send-zc", "http://x:1/p", "1:2", "[::1]:3:h:4"});
     CHECK(c.fingerprint == "abc=");
     CHECK(*c.headers.find("A") == "b");
     CHECK(*c.headers.find("C") == "d");
@@ -219,6 +220,7 @@ TEST_CASE("the client's own flags") {
     CHECK(c.max_retry_interval == 9 * ring::second);
     CHECK(c.min_retry_interval == 10 * ring::millisecond);
     CHECK(c.random_mask);
+    CHECK(c.send_zero_copy == engine::link_options::zero_copy::wanted);
     CHECK(c.remotes.size() == 2);
     auto t = client({"--tun", "tun7", "--tun-addr", "10.9.0.1/24", "--route", "10.0.0.0/8",
                      "--route", "192.0.2.0/24", "--exclude", "10.1.0.0/16", "--exclude", "fd00::/8",

@@ -97,6 +97,7 @@ TEST_CASE("each operation of the ring fails with what the plan says", "[faults]"
         {"receive_message", [&](op& o) { r.receive_message(o, s.b, &message, 0); }},
         {"receive_messages", [&](op& o) { r.receive_messages(o, s.b, 1, &message); }},
         {"send", [&](op& o) { r.send(o, s.a, space); }},
+        {"send_zero_copy", [&](op& o) { r.send_zero_copy(o, s.a, space); }},
         {"send_message", [&](op& o) { r.send_message(o, s.a, &message, 0); }},
         {"accept", [&](op& o) { r.accept(o, s.a); }},
         {"connect", [&](op& o) { r.connect(o, s.a, &address, sizeof address); }},
