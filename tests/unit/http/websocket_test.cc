@@ -329,15 +329,18 @@ TEST_CASE("broken rules end the connection with 1002 and their name, in both rol
             CHECK(close.substr(masked ? 2 : 6) == "\x03\xea" + std::string(r.rule));
         }
     }
-    caller in_message(role);
-    CHECK(feed_one({.final = false, .payload = text("a"), .masked = masked}, in_message) ==
-          status::need_more);
-    CHECK(feed_one({.op = 9, .payload = text("ping"), .masked = masked}, in_message) ==
-          status::need_more);
-    CHECK(feed_one({.op = 1, .payload = text("b"), .masked = masked}, in_message) ==
-          status::failed);
-    CHECK(in_message.reader.error() == "websocket: data before FIN");
-    CHECK(as_text(in_message.got) == "a");
+    for (const unsigned op : {1u, 2u}) {
+        CAPTURE(op);
+        caller in_message(role);
+        CHECK(feed_one({.final = false, .payload = text("a"), .masked = masked}, in_message) ==
+              status::need_more);
+        CHECK(feed_one({.op = 9, .payload = text("ping"), .masked = masked}, in_message) ==
+              status::need_more);
+        CHECK(feed_one({.op = op, .payload = text("b"), .masked = masked}, in_message) ==
+              status::failed);
+        CHECK(in_message.reader.error() == "websocket: data before FIN");
+        CHECK(as_text(in_message.got) == "a");
+    }
 
     // A wrong mask bit is seen in two bytes, not after the length.
     caller early(role);
