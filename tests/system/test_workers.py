@@ -242,6 +242,8 @@ def session_is_lost(t, env):
     # New ones are carried by the session that is left, all of them.
     if env is None:
         t.equal(sorted(Report(client).buckets), [0, BUCKETS], "buckets of the queues")
+    # What lay in a queue already when the kernel was told: none of it is of a new flow.
+    handed = Report(client).handed_over
     fresh = [w.flow(name, listener) for name in HOSTS for _ in range(12)] + ports(8)
     t.check(all(works(*flow) for flow in fresh), "new flows")
     asking = talkers(w, 8)
@@ -252,7 +254,7 @@ def session_is_lost(t, env):
         t.check(all(works(*flow) for flow in fresh), "new flows after a pause")
     passed = Report(client).handed_over
     if env is None:
-        t.equal(passed, [0, 0], "frames handed over by the queues")
+        t.equal(passed, handed, "frames of new flows handed over by the queues")
     else:  # whatever queue the kernel puts them into
         t.check(len(passed) == 2 and min(passed) == 0 < max(passed), f"frames handed over by the queues: {passed}")
     # And stay there when the other one is back: those at rest, and those that move.
