@@ -38,6 +38,8 @@ namespace {
 constexpr std::size_t batch = 64, most_bytes = 65'507;
 constexpr int room_bytes = 16 << 20;
 // Runs that the echo remembers, and flows of one.
+// Strange datagrams that are told of one by one.
+constexpr std::uint64_t most_shown = 5;
 constexpr std::size_t most_runs = 16, most_flows = 4096;
 // The sender sleeps so long, and then sends what is due; what it has missed beyond so much, because
 // it did not run, is not made up for.
@@ -260,6 +262,7 @@ class run {
     void send_all();
     void send_burst(flow_state&, std::uint64_t flow, std::size_t count, messages&);
     void receive_all();
+    void show_strange(const flow_state&, std::span<const std::uint8_t>) const;
     bool ask();
 
     options _set;
@@ -285,6 +288,8 @@ void run::meet() {
             datagram_record r;
             r.what = datagram_record::kind::ask;
             r.run = _run;
+            // An answer to the first try may come behind that to the second, when all have met.
+            r.flow = static_cast<std::uint64_t>(&f - _flows.data());
             std::memcpy(space, &r, sizeof r);
             ::send(f.fd, space, sizeof r + sizeof(arrival_sums), 0);
             met = ::recv(f.fd, space, sizeof space, 0) > 0;
@@ -347,6 +352,27 @@ void run::send_all() {
     _over = true;
 }
 
+// Whose it is, and where it was changed, as far as it says so itself.
+void run::show_strange(const flow_state& f, std::span<const std::uint8_t> bytes) const {
+    datagram_record r;
+    if (bytes.size() < sizeof r) {
+        std::fprintf(stderr, "strange: %zu bytes\n", bytes.size());
+        return;
+    }
+    std::memcpy(&r, bytes.data(), sizeof r);
+    const auto rest = bytes.subspan(sizeof r);
+    const std::uint8_t* expected = filler(_pattern, r);
+    const auto differs = std::mismatch(rest.begin(), rest.end(), expected).first - rest.begin();
+    std::fprintf(stderr,
+                 "strange: %zu bytes, magic %08x kind %u run %llu flow %llu number %llu, at flow "
+                 "%td of run %llu; its bytes differ from octet %td on\n",
+                 bytes.size(), r.magic, static_cast<unsigned>(r.what),
+                 static_cast<unsigned long long>(r.run), static_cast<unsigned long long>(r.flow),
+                 static_cast<unsigned long long>(r.number), &f - _flows.data(),
+                 static_cast<unsigned long long>(_run),
+                 differs + static_cast<std::ptrdiff_t>(sizeof r));
+}
+
 void run::receive_all() {
     messages all(_set.bytes + 1);
     const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
@@ -371,7 +397,7 @@ void run::receive_all() {
                                   r.flow == static_cast<std::uint64_t>(&f - _flows.data());
                 if (ours && r.what != datagram_record::kind::data) continue;
                 if (!ours || all.received(i).size() != _set.bytes) {
-                    ++_strange;
+                    if (_strange++ < most_shown) show_strange(f, all.received(i));
                     continue;
                 }
                 if (f.back.note(r.number))

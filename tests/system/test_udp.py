@@ -554,3 +554,36 @@ def tun_dead(t):
     t.wait(lambda: s.sendto(b"x", (FAR, 7000)) and tun_report(client)["refused"] > 0, 10, "refusals are counted")
     t.check(tun_report(client)["refused"] < 10, "at most one attempt a second")
     t.equal(client.wait_exit(10 * t.patience) if client.signal(signal.SIGTERM) else 0, 0, "its status")
+
+
+@test("U1.our_tool_knows_a_late_answer", seconds=60)
+def late_answers(t):
+    """bench_datagrams over a path whose answers take longer than it waits for each: nothing of that is somebody else's."""
+    far, near = t.port(), t.port()
+    echo = t.start("echo", [datagrams_program(t), "echo", "127.0.0.1", far])
+    echo.wait_line("listening", 10)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("127.0.0.1", near))
+    t.sockets.append(listener)
+    ways = {}
+
+    def back(s, who):
+        while True:
+            listener.sendto(s.recv(2048), who)
+
+    def there():
+        while True:
+            data, who = listener.recvfrom(2048)
+            if who not in ways:
+                ways[who] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                ways[who].connect(("127.0.0.1", far))
+                t.sockets.append(ways[who])
+                threading.Thread(target=back, args=(ways[who], who), daemon=True).start()
+            timer = threading.Timer(0.25, ways[who].send, (data,))
+            timer.daemon = True
+            timer.start()
+
+    threading.Thread(target=there, daemon=True).start()
+    run = t.start("datagrams", [datagrams_program(t), "run", "127.0.0.1", near, "--rate", "500", "--flows", "5", "--seconds", "1"])
+    t.equal(run.wait_exit(30 * t.patience), 0, f"datagrams: {run.text()}")
+    t.equal(last_json(run)["strange"], [0, 0], "strange ones")
