@@ -9,6 +9,7 @@ import threading
 
 import harness
 import native
+import report
 from harness import test
 
 MIB = 1 << 20
@@ -37,6 +38,19 @@ def size_of(t):
     return 256 * MIB if t.long else 2 * MIB
 
 
+def rekeyed(t):
+    """Flags of our ends: in the long run keys change every 4 MiB."""
+    return ("--rekey-limit", "4M") if t.long else ()
+
+
+def check_rekeyed(t, process, sessions):
+    """In the long run all sessions of the process, which are open still, have changed keys over and over."""
+    if t.long:
+        counts = [int(count) for count in re.findall(r" key-exchanges=(\d+)", report.report(process, 20 * t.patience))]
+        t.check(len(counts) == sessions and min(counts) > size_of(t) / (5 * MIB), f"{process.name}: key exchanges of {sessions} sessions: {counts}")
+        t.note(f"{process.name}: {min(counts)} to {max(counts)} key exchanges a session")
+
+
 def make_key(t, name, *command):
     path = os.path.join(t.folder, name)
     t.equal(t.run("make-key", [*command, path]).popen.returncode, 0, f"{command[0]} for {name}")
@@ -62,15 +76,16 @@ def agreed(ssh):
             ways["client->server"], ways["server->client"])
 
 
-@test("S6.every_cipher_and_mac_with_openssh", seconds=400, slots=2)
+@test("S6.every_cipher_and_mac_with_openssh", seconds=900, slots=2)
 def ciphers_openssh(t):
-    server, sink = t.server("--auth", "user:pass"), t.destination()
+    server, sink = t.server("--auth", "user:pass", *rekeyed(t)), t.destination()
     started = []
     for number, (cipher, mac) in enumerate(PROTECTIONS):
         started.append(start_ssh(t, server, sink, f"{number}-{cipher}", f"Ciphers={cipher}", f"MACs={mac or 'hmac-sha2-256'}"))
     # OpenSSH's own lists begin with chacha20, 9.x has ctr before GCM: it is GCM all the same.
     started.append(start_ssh(t, server, sink, "as-it-is"))
     side_by_side(t, started, size_of(t))
+    check_rekeyed(t, server, len(started))
     for (ssh, _), (cipher, mac) in zip(started, [*PROTECTIONS, (GCM[0], None)]):
         want = f"{cipher} MAC: {mac or '<implicit>'}"
         t.equal(agreed(ssh)[2:], (want, want), ssh.name)
@@ -127,9 +142,9 @@ if has_mlkem():
         t.load(port, "both", "--bytes", MIB, ok=1)
 
 
-@test("S6.every_cipher_and_mac_with_go", seconds=400, slots=2)
+@test("S6.every_cipher_and_mac_with_go", seconds=900, slots=2)
 def ciphers_go(t):
-    server, sink = t.server(), t.destination()
+    server, sink = t.server(*rekeyed(t)), t.destination()
     started = []
     # What this Go's library has: Debian 12's has no aes256-gcm and no hmac-sha2-512.
     known = [(cipher, mac) for cipher, mac in PROTECTIONS if go_knows(t, cipher, mac)]
@@ -140,15 +155,18 @@ def ciphers_go(t):
         client = t.go_client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=flags, connected=False, name=f"go-client-{number}")
         started.append((client, port))
         peer, port = t.go_server(*flags), t.port()
-        client = t.client(peer.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", connected=False, name=f"client-{number}-{cipher}")
+        client = t.client(peer.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=rekeyed(t), connected=False, name=f"client-{number}-{cipher}")
         started.append((client, port))
     for kex in KEX[1:]:
         port = t.port()
         client = t.go_client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--kex", kex), connected=False, name=f"go-{kex}")
         started.append((client, port))
         peer, port = t.go_server("--kex", kex), t.port()
-        started.append((t.client(peer.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", connected=False, name=f"client-{kex}"), port))
+        started.append((t.client(peer.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=rekeyed(t), connected=False, name=f"client-{kex}"), port))
     side_by_side(t, started, size_of(t))
+    check_rekeyed(t, server, len(started) // 2)
+    for client, _ in started[1::2]:
+        check_rekeyed(t, client, 1)
 
 
 def go_knows(t, cipher, mac):
@@ -223,7 +241,7 @@ def rsa_user_keys(t):
     t.equal(weak.wait_exit(20 * t.patience), 255, "ssh with a key of 1024 bits")
 
 
-@test("N2.dropbear", seconds=400)
+@test("N2.dropbear", seconds=900)
 def dropbear(t):
     """Dropbear's client lists chacha20 first and has no GCM: it gets what it likes best."""
     path = os.path.join(t.folder, "id_dropbear")
@@ -232,7 +250,7 @@ def dropbear(t):
     rsa = openssh_key(t, "host-rsa", "rsa", 2048)
     authorized = t.file("authorized_keys", public + "\n")
     sink = t.destination()
-    servers = [t.server("--auth", "user:pass", "--authorized-keys", authorized, *flags) for flags in ((), ("--keyfile", rsa))]
+    servers = [t.server("--auth", "user:pass", "--authorized-keys", authorized, *rekeyed(t), *flags) for flags in ((), ("--keyfile", rsa))]
     started = []
     for number, (server, flags) in enumerate((server, flags) for server in servers for flags in (
             ("-c", CHACHA), ("-c", "aes128-ctr", "-m", "hmac-sha2-256"), ("-c", "aes256-ctr", "-m", "hmac-sha2-256"), ("-i", path))):
@@ -240,13 +258,15 @@ def dropbear(t):
         started.append((t.start(f"dbclient-{number}", ["dbclient", "-y", "-y", "-N", *flags, "-p", server.port, "-L", f"127.0.0.1:{port}:127.0.0.1:{sink.port}",
                                                        "user@127.0.0.1"], {"DROPBEAR_PASSWORD": "pass"}), port))
     side_by_side(t, started, size_of(t))
+    for server in servers:
+        check_rekeyed(t, server, len(started) // 2)
 
 
-@test("N2.paramiko", seconds=90)
+@test("N2.paramiko", seconds=1800)
 def paramiko_client(t):
     """Paramiko with each of its ciphers and MACs; it lists AES-CTR first. It is a package of the distribution's Python."""
     identity, public = native.make_key(t, "id-rsa", "rsa")
-    server = t.server("--auth", "user:pass", "--authorized-keys", t.file("authorized_keys", public + "\n"))
+    server = t.server("--auth", "user:pass", "--authorized-keys", t.file("authorized_keys", public + "\n"), *rekeyed(t))
     listener = t.listen()
     listener.settimeout(None)
 
@@ -260,8 +280,8 @@ def paramiko_client(t):
                         s.sendall(data)
     threading.Thread(target=reflect, daemon=True).start()
     script = os.path.join(harness.HERE, "paramiko_client.py")
-    size = MIB if t.long else 256 << 10
-    client = t.run("paramiko", ["/usr/bin/python3", script, server.port, listener.getsockname()[1], identity, size], seconds=60)
+    size = size_of(t) if t.long else 256 << 10
+    client = t.run("paramiko", ["/usr/bin/python3", script, server.port, listener.getsockname()[1], identity, size], seconds=1700 if t.long else 60)
     held = re.findall(r"held (\S+) (\S+) (\S+) (\S+)", client.out())
     t.equal(client.popen.returncode, 0, f"exit status of paramiko's client: {harness.tail(client.text())}")
     t.check(set(CTR) <= {one[0] for one in held} and set(MACS) <= {one[1] for one in held}, f"what held: {held}")
