@@ -15,9 +15,10 @@ namespace {
 // for a freed one.
 constexpr ring::microseconds_t pause = 100 * ring::millisecond;
 constexpr int backlog = 4096;
-// A process that was killed holds its port until the kernel has taken its rings down, some 50 ms:
-// whoever starts it again at once would find the port busy.
-constexpr int busy_tries = 25;
+// A process that was killed holds its port until the kernel has taken its rings down, some 50 ms,
+// and over a second where there are not processors enough: whoever starts it again at once would
+// find the port busy.
+constexpr int busy_tries = 100;
 constexpr unsigned busy_wait_us = 20'000;
 }  // namespace
 

@@ -1,5 +1,6 @@
 """`burin bench`: alone on one machine, through a tunnel, and what becomes of it when something ends."""
 
+import errno
 import glob
 import html.parser
 import json
@@ -162,7 +163,11 @@ def through(t):
     found = results(out)
     t.check(found["cut_short"] and 1 <= found["pairs"] < 100, f"cut short: {found['cut_short']!r} after {found['pairs']} pairs")
     t.check(re.search(r"(?m)^burin bench: ended after \d+ of 100 pairs: .*<b>tunnel: ", cut.err()), f"what is said: {cut.err()}")
-    # And it is not there at all.
+    # And it is not there at all: what was killed lets go of its port a moment later.
+    def gone():
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+    t.wait(gone, 20, "nobody listens there any more")
     out, none = bench("none", 1)
     t.equal(none.wait_exit(60 * t.patience), 1, "the status without a tunnel")
     t.check(re.search(rf"(?m)^burin bench: <b>tunnel: 127.0.0.1 port {port}: .*Connection refused", none.err()), f"what is said: {none.err()}")

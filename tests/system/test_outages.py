@@ -54,11 +54,14 @@ def killed(t):
             ends[how] = ends.get(how, 0) + count
     t.check(ends.get("ok", 0) > 0 and ends.get("reset", 0) > 0, f"{kills} kills: {ends}")
     t.note(f"{kills} kills, flows {ends}")
-    # A port that was killed is let go of a moment later; the program tries again by itself, or it was told so.
-    for name in start:
-        if not running[name].alive():
-            running[name] = start[name]()
-    t.wait(lambda: t.load(port, "both", "--bytes", 1000)["outcomes"] == {"ok": 1}, 20, "a flow at last")
+
+    def flow():
+        # What was killed lets go of its port a moment later, and until then nobody else can listen there.
+        for name in start:
+            if not running[name].alive():
+                running[name] = start[name]()
+        return t.load(port, "both", "--bytes", 1000)["outcomes"] == {"ok": 1}
+    t.wait(flow, 20, "a flow at last", 0.5)
     t.load(port, "both", "--bytes", 100_000, "--connections", 8, ok=8)
     for process in running.values():
         report.wait_idle(t, process)

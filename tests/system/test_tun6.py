@@ -41,6 +41,8 @@ class World6(World):
         self.t.wait(lambda: re.search(rf" {DEVICE}: <[^>]*\bUP\b", ip("-o", "link")), 10, "the device, and that it is up")
         ip("-6", "addr", "add", "fd00:9::1/64", "dev", DEVICE, "nodad")
         ip("-6", "route", "add", "fd00:77::/64", "dev", DEVICE)
+        # The kernel takes an address as its own a moment after it lets packets leave with it: an answer before that is forwarded.
+        self.t.wait(lambda: "local fd00:9::1 " in ip("-6", "route", "show", "table", "local"), 10, "the device's address is the gateway's own")
         return process
 
     def destination(self, *flags, port=7000):
