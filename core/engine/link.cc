@@ -345,6 +345,7 @@ void link::send_raw(std::string_view text) noexcept {
 
 void link::seal() noexcept {
     _sealed = _sent = _message = 0;
+    _payload_sealed = false;
     if (!_raw_out.empty()) {
         std::size_t part = std::min(_raw_out.size(), _arena_bytes / 2);
         std::memcpy(_arena, _raw_out.data(), part);
@@ -413,11 +414,11 @@ void link::take_arena() noexcept {
     // A client chose whom it talks to, and its config may be long.
     if (logged_in() || _role == ssh::role::client) {
         _arena = _worker.take_arena(*this);
-        _arena_bytes = _pace.seal_bytes(_worker.now());
+        fit_sends();
     } else {
         // A reply signed with a large RSA key is longer than all else.
         const std::size_t next = _transport == nullptr ? 0 : _transport->next_control_bytes();
-        _arena_bytes = std::max(early_arena_bytes, next + early_framing_bytes);
+        _arena_bytes = _payload_bytes = std::max(early_arena_bytes, next + early_framing_bytes);
         _early_arena = std::make_unique<std::byte[]>(_arena_bytes);
         _arena = _early_arena.get();
     }
@@ -440,8 +441,8 @@ void link::arm_send() noexcept {
         return;
     }
     if (lend()) return;
-    _worker.ring().send(_send, _descriptor, {_arena + _sent, _sealed - _sent},
-                        _ended ? MSG_DONTWAIT : 0);
+    const int flags = (_ended ? MSG_DONTWAIT : 0) | (_pace.apart(_worker.now()) ? MSG_EOR : 0);
+    _worker.ring().send(_send, _descriptor, {_arena + _sent, _sealed - _sent}, flags);
 }
 
 void link::on_sent(ring::completion c) noexcept {

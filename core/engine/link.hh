@@ -172,7 +172,9 @@ class link : public turn_member,
     void give_arena_back() noexcept;
     void process(std::byte* raw, std::byte* raw_end) noexcept;
     void keep_rest(std::byte* raw, std::byte* raw_end) noexcept;
+    void fit_sends() noexcept;
     void fit_unsent() noexcept;
+    void fit_unread(ring::microseconds_t now) noexcept;
     void arm_send() noexcept;
     void on_sent(ring::completion) noexcept;
     void on_cancelled(ring::completion) noexcept;
@@ -216,6 +218,8 @@ class link : public turn_member,
     // ---- out ----
     std::byte* _arena = nullptr;
     std::size_t _arena_bytes = 0;            // of it, for sealed packets
+    std::size_t _payload_bytes = 0;          // beyond so many no packet of payload begins
+    bool _payload_sealed = false;            // but for the first
     zero_copy_loans::loan* _loan = nullptr;  // the arena is lent; nullptr: it is not
     bool _lending = false;                   // its send has not completed
     // Before login: a stranger who does not read what we send holds this much, and no arena.
@@ -226,6 +230,8 @@ class link : public turn_member,
     send_pace _pace;
     std::uint32_t _unsent = 0;  // what the kernel was told may wait unsent; 0: nothing
     ring::microseconds_t _unsent_set = 0;
+    int _receive_bound = 0;  // what the receive buffer was before it was bound; 0: it is not
+    ring::microseconds_t _unread_tried = 0;
     bool _superframes = false;
     bool _close_after_send = false;
     byte_vector _raw_out;  // HTTP, WebSocket control frames

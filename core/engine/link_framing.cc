@@ -16,6 +16,7 @@ constexpr std::size_t go_message_bytes = 4096;
 // Room for packets inside the framing. Superframes: one message around everything. Go: a message
 // for each large packet, one for each group of small ones. Native: no framing.
 std::byte* link::room(std::size_t bytes) noexcept {
+    if (_payload_sealed && _sealed + bytes > _payload_bytes) return nullptr;
     if (_framing == framing::websocket) {
         bool grouped = _superframes || bytes <= go_message_bytes;
         if (_message != 0 &&
@@ -31,6 +32,7 @@ std::byte* link::room(std::size_t bytes) noexcept {
 
 void link::commit(std::size_t bytes) noexcept {
     _sealed += bytes;
+    _payload_sealed = true;
 }
 
 void link::open_message() noexcept {

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/engine/link.hh"
 #include "core/engine/session_buffers.hh"
@@ -42,11 +43,39 @@ void link::note_latency() noexcept {
     _quiet_latency = _quiet_latency == 0 ? _last_latency : std::min(_quiet_latency, _last_latency);
 }
 
+// How much the next send may hold, and how it is shared out.
+void link::fit_sends() noexcept {
+    const ring::microseconds_t now = _worker.now();
+    _payload_bytes = _pace.seal_bytes(now);
+    // What is not payload is never held back.
+    _arena_bytes = std::max(_payload_bytes, send_pace::least_seal_bytes);
+    if (_connection == nullptr) return;
+    _connection->set_turn_bytes(_pace.turn_bytes(now));
+    _connection->set_packet_bytes(
+        static_cast<std::uint32_t>(std::min<std::size_t>(_payload_bytes, ssh::max_payload_bytes)));
+}
+
+// What lies unread in our socket is in front of everything that comes later, as the peer's unsent
+// queue is: somebody who waits, waits for both.
+void link::fit_unread(ring::microseconds_t now) noexcept {
+    const bool bound = _pace.lasting(now);
+    if (bound == (_receive_bound != 0)) return;
+    if (!bound) {
+        free_receive_queue(_descriptor, std::exchange(_receive_bound, 0));
+    } else if (_socket_round_trip > 0 && _socket_round_trip < near_round_trip &&
+               now - _unread_tried >= unsent_interval && _worker.may_look()) {
+        _unread_tried = now;
+        _receive_bound = bound_receive_queue(_descriptor);
+    }
+}
+
 // The kernel's unsent queue is in front of everything that comes later. Told seldom: it is a system
 // call beside the ring's.
 void link::fit_unsent() noexcept {
     const ring::microseconds_t now = _worker.now();
-    _pace.look(_connection->counters().quick_packets, now);
+    _pace.look(_connection->counters().quick_packets, std::max(_socket_round_trip, _quiet_latency),
+               now);
+    fit_unread(now);
     const std::uint32_t wanted = _pace.unsent_bytes(now);
     if (wanted == _unsent) return;
     const bool hurried = _pace.quick(now) && wanted < _unsent;

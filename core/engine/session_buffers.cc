@@ -27,6 +27,8 @@ constexpr int fresh_bytes = 64 * 1024;
 // What may wait in a forced socket without having been sent: 8 ms at 1 Gbit/s. Without forcing it
 // is what tcp_wmem leaves, four times as much.
 constexpr int most_unsent_bytes = 1 << 20;
+// While somebody waits for what comes: doubled as well.
+constexpr int bounded_bytes = 256 * 1024;
 // A window is 16 bits wide, its scale 14 at most.
 constexpr std::uint64_t least_shown = 65535;
 
@@ -89,6 +91,32 @@ void fit_receive_buffer(int descriptor) noexcept {
     if ((locked & receive_locked) == 0) return;
     set(descriptor, SOL_SOCKET, SO_RCVBUF, fresh_bytes);
     set(descriptor, SOL_SOCKET, so_buf_lock, locked & ~receive_locked);
+}
+
+int bound_receive_queue(int descriptor) noexcept {
+    const int locked = get(descriptor, SOL_SOCKET, so_buf_lock);
+    const int before = get(descriptor, SOL_SOCKET, SO_RCVBUF);
+    if ((locked & receive_locked) != 0 || before <= 2 * bounded_bytes) return 0;
+    return set(descriptor, SOL_SOCKET, SO_RCVBUF, bounded_bytes) ? before : 0;
+}
+
+// net.core.rmem_max may be less than what the kernel had granted on its own, and from a small
+// buffer it would not come back to that: it asks whether more came in a round trip than ever
+// before. SO_RCVLOWAT makes room for what it names, up to tcp_rmem; how much that is depends on how
+// well packets are filled, so what the first try gave corrects the second.
+void free_receive_queue(int descriptor, int before) noexcept {
+    const int locked = get(descriptor, SOL_SOCKET, so_buf_lock);
+    set(descriptor, SOL_SOCKET, SO_RCVBUF, before / 2);
+    set(descriptor, SOL_SOCKET, so_buf_lock, locked & ~receive_locked);
+    std::int64_t wanted = before / 2;
+    for (int i = 0; i < 2; ++i) {
+        const int granted = get(descriptor, SOL_SOCKET, SO_RCVBUF);
+        if (granted <= 0 || granted >= before) break;
+        if (i > 0) wanted = wanted * before / granted;
+        set(descriptor, SOL_SOCKET, SO_RCVLOWAT,
+            static_cast<int>(std::min<std::int64_t>(wanted, before)));
+    }
+    set(descriptor, SOL_SOCKET, SO_RCVLOWAT, 1);
 }
 
 void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept {

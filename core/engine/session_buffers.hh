@@ -46,6 +46,19 @@ void fit_receive_buffer(int descriptor) noexcept;
 // The session is logged in. Does nothing to a socket that was not forced.
 void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept;
 
+// Bounds what may lie in the socket unread: everything that comes waits for all of it. Returns what
+// the receive buffer was, in bytes as the kernel counts them, for free_receive_queue(); 0: it is
+// no larger anyway, or somebody else's, or the kernel refused, and nothing has changed. What is
+// under way and finds no room is lost once, and sent again. A few system calls, each.
+int bound_receive_queue(int descriptor) noexcept;
+// The kernel fits the buffer again, beginning with what it was. Never with less than it is: a
+// window that shrinks below the segments that the peer has learned to send stalls it.
+void free_receive_queue(int descriptor, int before) noexcept;
+
+// So near that the bound above costs no speed: 256 KiB in 1 ms are 2 Gbit/s at least, and as much
+// more as it is nearer.
+inline constexpr ring::microseconds_t near_round_trip = ring::millisecond;
+
 // A path that is worth it: over 10 ms, the 4 MB that Linux allows to be sent are 3 Gbit/s.
 inline constexpr ring::microseconds_t long_round_trip = 10 * ring::millisecond;
 

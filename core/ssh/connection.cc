@@ -19,7 +19,10 @@ inline constexpr std::uint32_t calm_unanswered = 256;
 
 connection::connection(transport& t, connection_events& events, ring::budget& budget,
                        piece_pool& pieces, const connection_limits& limits)
-    : _transport(t), _events(events), _budget(budget), _pieces(pieces), _limits(limits) {}
+    : _transport(t), _events(events), _budget(budget), _pieces(pieces), _limits(limits) {
+    set_turn_bytes(0);
+    set_packet_bytes(max_payload_bytes);
+}
 
 connection::~connection() {
     lose();

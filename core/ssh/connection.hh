@@ -129,6 +129,12 @@ class connection {
     // ---- flush ----
     // Whether flush() would write anything.
     bool pending() const noexcept;
+    // Bytes of one turn in the round robin, from the next turn on. Rounded down to full packets, of
+    // which it has two at least; that many it has until somebody sets them.
+    void set_turn_bytes(std::uint32_t bytes) noexcept;
+    // Payload of a packet at most, where that is less than max_payload_bytes: a packet cannot be
+    // passed once it is sealed.
+    void set_packet_bytes(std::uint32_t bytes) noexcept;
     // Credit, then payload by deficit round robin, as long as the sink gives room.
     void flush_adjusts() noexcept;
     void flush_data(packet_sink&) noexcept;
@@ -227,6 +233,8 @@ class connection {
     channel_list<&channel::waiting> _waiting;
     bool _quick_turn = false;      // whose turn it is: the quick ones' or the first ready one's
     std::uint32_t _turn_left = 0;  // bytes that may still be sealed in it; 0: a new turn
+    std::uint32_t _turn_bytes;
+    std::uint32_t _packet_bytes;
     std::uint32_t _count = 0;
     std::uint32_t _unanswered = 0;  // of the opens that we sent
     std::uint32_t _asked = 0;       // of those that the peer sent
@@ -246,6 +254,8 @@ class connection {
 // Payload bytes in one packet that we send, whatever larger size the peer offers, and that we
 // accept.
 inline constexpr std::uint32_t max_payload_bytes = 32768;
+// Of a turn in the round robin.
+inline constexpr std::uint32_t least_turn_packets = 2;
 
 // The global request that takes an open back: the sender's id of the CHANNEL_OPEN, no reply wanted.
 inline constexpr std::string_view cancel_open_name = "cancel-open@burin";

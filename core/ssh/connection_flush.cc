@@ -9,8 +9,6 @@
 namespace burin::ssh {
 
 namespace {
-// A channel's turn in the round robin: two full packets.
-inline constexpr std::uint32_t quantum_bytes = 2 * max_payload_bytes;
 // Pieces up to this size share packets: datagrams and the like. Who has no more than this is quick.
 inline constexpr std::uint32_t most_shared_bytes = 4096;
 }  // namespace
@@ -30,6 +28,14 @@ void connection::take_turn(channel& c, bool quick) noexcept {
 
 void connection::leave_turn(channel& c) noexcept {
     (c.quick ? _quick : _ready).remove(c);
+}
+
+void connection::set_turn_bytes(std::uint32_t bytes) noexcept {
+    _turn_bytes = std::max(bytes / max_payload_bytes, least_turn_packets) * max_payload_bytes;
+}
+
+void connection::set_packet_bytes(std::uint32_t bytes) noexcept {
+    _packet_bytes = std::clamp(bytes, most_shared_bytes, max_payload_bytes);
 }
 
 bool connection::pending() const noexcept {
@@ -84,7 +90,7 @@ void connection::flush_data(packet_sink& sink) noexcept {
     while (_transport.data_allowed() && !(_quick.empty() && _ready.empty())) {
         if (_turn_left == 0) {
             _quick_turn = !_quick.empty() && (!_quick_turn || _ready.empty());
-            _turn_left = quantum_bytes;
+            _turn_left = _turn_bytes;
         }
         if (_quick_turn ? !flush_quick(sink) : !flush_bulk(sink)) return;
     }
@@ -116,7 +122,7 @@ bool connection::flush_bulk(packet_sink& sink) noexcept {
     channel* c = _ready.first();
     while (_turn_left > 0 && !c->queue.empty() && c->send_credit > 0) {
         // It goes on with its turn in the next flush.
-        if (!seal_packet(*c, max_payload_bytes, sink)) return false;
+        if (!seal_packet(*c, _packet_bytes, sink)) return false;
         if (!_transport.data_allowed()) break;
     }
     _turn_left = 0;

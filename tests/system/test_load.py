@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import threading
@@ -313,3 +314,60 @@ def stderr_unread(t):
     t.load(port, "both", "--bytes", 8 * MIB, ok=1)
 
 
+
+
+class Answering:
+    """A destination that answers each byte with one, and somebody who waits for each answer before the next."""
+
+    def __init__(self, t):
+        self.t, self.port, self.stopping, self.answers = t, t.port(), threading.Event(), 0
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        t.sockets.append(self.listener)
+        threading.Thread(target=self.answer, daemon=True).start()
+
+    def answer(self):
+        s, _ = self.listener.accept()
+        self.t.sockets.append(s)
+        while s.send(s.recv(1) or b""):
+            pass
+
+    def ask(self, s):
+        while not self.stopping.is_set():
+            s.sendall(b"k")
+            if s.recv(1) != b"k":
+                return
+            self.answers += 1
+            time.sleep(0.005)
+
+
+@test("L.unread_is_bounded_while_somebody_waits", seconds=120)
+def unread_bounded(t):
+    """The receive buffer of a session is the kernel's to fit; beside somebody who waits for answers it is small, and afterwards
+    it is what it was."""
+    sink, keys, bulk, port = t.destination(), Answering(t), t.port(), t.port()
+    server = t.server()
+    client = t.client(server.port, f"127.0.0.1:{bulk}:127.0.0.1:{sink.port}", f"127.0.0.1:{port}:127.0.0.1:{keys.port}")
+
+    def buffer(end):
+        text = t.run("ss", ["ss", "-Htnm", "state", "established", f"{end} = :{server.port}"], seconds=10).out()
+        return int(re.search(r"skmem:\(r\d+,rb(\d+)", text)[1])
+
+    load = [t.load_started(bulk, mode, "--bytes", 0, "--duration", "90s") for mode in ("down", "up")]
+    receivers = {"client": "dport", "server": "sport"}
+    told = {}
+    for name, end in receivers.items():
+        t.wait(lambda end=end: buffer(end) > MIB, 20, lambda end=end: f"bulk makes the buffer large: {buffer(end)}")
+    somebody = threading.Thread(target=keys.ask, args=(t.connect(port),), daemon=True)
+    somebody.start()
+    for name, end in receivers.items():
+        t.wait(lambda end=end: buffer(end) <= 512 * 1024, 20, lambda end=end, name=name: f"the {name}'s is small: {buffer(end)}, {keys.answers} answers")
+        told[name] = buffer(end)
+    keys.stopping.set()
+    somebody.join(10 * t.patience)
+    t.check(keys.answers > 0, "nobody was answered")
+    for name, end in receivers.items():
+        t.wait(lambda end=end: buffer(end) > MIB, 20, lambda end=end, name=name: f"the {name}'s is large again: {buffer(end)}")
+    for process in load:
+        t.check(process.alive(), f"the bulk ended: {process.out()}")
+        process.finish()
+    t.note(f"{keys.answers} answers; {told}")

@@ -4,10 +4,15 @@
 """
 
 import re
+import socket
+import statistics
+import threading
+import time
 
 import report
 from harness import test
 from test_lan import Link
+from test_load import Answering
 from test_tun import MIB, World
 
 NEAR_WINDOW = 4 * MIB  # what any path may have
@@ -85,6 +90,40 @@ def within_the_memory(t):
         t.wait(enough, 60, lambda: f"4 MiB {mode} in {count} flows: {seen}", 0.5)
         load.kill()
         t.note(f"{mode}: {seen[0]} windows of {seen[1]} bytes in all, {seen[2]} held, of a budget of {seen[3]}")
+
+
+@test("R17.little_waits_unsent_beside_somebody", seconds=180)
+def little_unsent(t):
+    """What the kernel holds unsent of bulk over a slow path, before and while somebody waits for answers beside it."""
+    w, sink, keys = World(t), t.destination(), Answering(t)
+    Link(w, "--delay", "10ms", "--rate", "40M", "--queue", "131072")
+    server, bulk, port = t.server(host="10.5.0.1"), t.port(), t.port()
+    client = t.start("burin-far", w.there("lan", t.binary, "client", f"http://10.5.0.1:{server.port}",
+                                          f"127.0.0.1:{bulk}:127.0.0.1:{sink.port}", f"127.0.0.1:{port}:127.0.0.1:{keys.port}"))
+    client.wait_line("Connected", 30 * t.patience)
+    load = w.load_started("lan", "up", "--bytes", 0, "--duration", "100s", "--progress", "100ms", port=bulk, host="127.0.0.1")
+
+    def unsent():
+        """The median of some seconds."""
+        seen = []
+        for _ in range(60):
+            text = t.run("ss", w.there("lan", "ss", "-tinH", f"dport = :{server.port}"), seconds=10).out()
+            seen.append(int((re.search(r" notsent:(\d+)", text) or [0, 0])[1]))
+            time.sleep(0.02)
+        return statistics.median(seen)
+
+    t.wait(lambda: moved(load) > 12 * MIB, 60,  # of which the first only fill buffers
+           lambda: f"bulk is on its way; {moved(load)} bytes moved")
+    alone = unsent()
+    with w.inside("lan"):
+        s = socket.create_connection(("127.0.0.1", port), 10 * t.patience)
+    t.sockets.append(s)
+    threading.Thread(target=keys.ask, args=(s,), daemon=True).start()
+    t.wait(lambda: keys.answers > 10, 60, lambda: f"answers beside bulk; there were {keys.answers}")
+    beside = unsent()
+    keys.stopping.set()
+    t.note(f"median unsent {alone / 1024:.0f} KiB alone, {beside / 1024:.0f} KiB beside {keys.answers} answers")
+    t.check(0 < 3 * beside < 2 * alone, f"unsent in the median: {alone} bytes alone, {beside} beside {keys.answers} answers")
 
 
 @test("R17.a_gigabit_over_200_ms", seconds=240, long=True)

@@ -101,6 +101,47 @@ TEST_CASE("a near path's buffers are the kernel's again, a long one's stay") {
     }
 }
 
+TEST_CASE("what lies unread is bounded for a while, and the kernel's own afterwards") {
+    const tcp_socket s;
+    const int most =
+        static_cast<int>(std::min<std::uint64_t>(buffer_limits::read().receive_bytes, 1u << 30));
+    // As large as the kernel fits it to a stream.
+    free_receive_queue(s.number(), most);
+    CHECK(s.told(so_buf_lock) == 0);
+    const int large = s.told(SO_RCVBUF);
+    CHECK(large >= most / 4 * 3);
+    CHECK(large <= most);
+    CHECK(s.told(SO_RCVLOWAT) == 1);
+    CHECK(bound_receive_queue(s.number()) == large);
+    CHECK(s.told(so_buf_lock) == 2);
+    CHECK(s.told(SO_RCVBUF) <= mib / 2);
+    CHECK(bound_receive_queue(s.number()) == 0);  // it is already
+    // Whatever net.core.rmem_max is.
+    free_receive_queue(s.number(), large);
+    CHECK(s.told(so_buf_lock) == 0);
+    CHECK(s.told(SO_RCVBUF) >= large / 4 * 3);
+    CHECK(s.told(SO_RCVBUF) <= most);
+    CHECK(s.told(SO_RCVLOWAT) == 1);
+    CHECK(s.told(SO_SNDBUF) == tcp_socket().told(SO_SNDBUF));
+}
+
+TEST_CASE("a receive buffer that is small is left alone") {
+    const tcp_socket s;
+    const int fresh = s.told(SO_RCVBUF);
+    CHECK(bound_receive_queue(s.number()) == 0);
+    CHECK(s.told(SO_RCVBUF) == fresh);
+    CHECK(s.told(so_buf_lock) == 0);
+}
+
+TEST_CASE("a receive buffer that was forced is not bound") {
+    if (!may_force()) return;
+    const tcp_socket s;
+    REQUIRE(force_buffers(s.number(), 16 * mib));
+    CHECK(bound_receive_queue(s.number()) == 0);
+    CHECK(s.told(SO_RCVBUF) == 32 * mib);
+    CHECK(bound_receive_queue(-1) == 0);
+}
+
 TEST_CASE("a socket that was not forced is left alone") {
     const tcp_socket s;
     const int sent = s.told(SO_SNDBUF), received = s.told(SO_RCVBUF);

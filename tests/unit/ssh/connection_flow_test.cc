@@ -39,8 +39,10 @@ struct source {
 TEST_CASE("sixteen channels with as much to send get equal shares", "[connection]") {
     // Sends of less than a channel's turn, of a turn and a bit, and of many turns.
     const std::size_t send_bytes = GENERATE(40'000u, 100'000u, 480u * 1024);
+    const std::uint32_t turn_bytes = GENERATE(0u, 256u * 1024);
     station_pair pair;
     pair.begin({.max_channels = 100}, 256u << 20, 100);
+    pair.entry.layer->set_turn_bytes(turn_bytes);
     pair.exit.keeps = false;
     std::vector<std::unique_ptr<source>> sources;
     for (std::uint32_t i = 0; i < 16; ++i) {
@@ -53,6 +55,8 @@ TEST_CASE("sixteen channels with as much to send get equal shares", "[connection
         sources.push_back(std::make_unique<source>(pair.entry, flow, i, piece));
     }
     pair.settle();
+    // As much as a receive brings; beyond that the first ones would fill the session's queue.
+    for (auto& s : sources) s->most_queued = 256 * 1024;
     for (auto& s : sources) s->fill();
     std::vector<std::uint64_t> before;
     for (auto& s : sources) before.push_back(s->end.at->bytes_sent);
@@ -69,10 +73,39 @@ TEST_CASE("sixteen channels with as much to send get equal shares", "[connection
     std::vector<std::uint64_t> shares;
     for (std::size_t i = 0; i < 16; ++i)
         shares.push_back(sources[i]->end.at->bytes_sent - before[i]);
-    CAPTURE(send_bytes, shares);
+    CAPTURE(send_bytes, turn_bytes, shares);
     const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
     CHECK(*least * 2 > *most);
     pair.check_peace();
+    for (auto& s : sources) s->end.when_sendable = nullptr;
+}
+
+TEST_CASE("a turn is as long as it was set, in full packets, and two of them at least",
+          "[connection]") {
+    const auto [set, packets] = GENERATE(table<std::uint32_t, unsigned>(
+        {{0, 2}, {40'000, 2}, {98'303, 2}, {98'304, 3}, {256 * 1024, 8}}));
+    station_pair pair;
+    pair.begin({.max_channels = 100}, 256u << 20, 100);
+    pair.entry.layer->set_turn_bytes(set);
+    std::vector<std::unique_ptr<source>> sources;
+    for (std::uint32_t i = 0; i < 3; ++i)
+        sources.push_back(std::make_unique<source>(pair.entry, pair.entry.open(), i, 32'768));
+    for (auto& s : sources) s->most_queued = 1 << 20;
+    pair.settle();
+    for (auto& s : sources) s->fill();
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < 3; ++i)
+        pair.exit.flows[i].when_data = [&order, i] { order.push_back(i); };
+    pair.entry.flush(std::size_t{packets} * 6 * 33'000);
+    transport_pair::carry(pair.client, pair.server, whole());
+    std::vector<unsigned> turns;  // packets in each
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        if (i == 0 || order[i] != order[i - 1]) turns.push_back(0);
+        ++turns.back();
+    }
+    CAPTURE(set, turns);
+    REQUIRE(turns.size() >= 3);
+    for (std::size_t i = 0; i < 3; ++i) CHECK(turns[i] == packets);
     for (auto& s : sources) s->end.when_sendable = nullptr;
 }
 
