@@ -37,9 +37,9 @@ namespace {
 
 constexpr std::size_t batch = 64, most_bytes = 65'507;
 constexpr int room_bytes = 16 << 20;
-// Runs that the echo remembers, and flows of one.
 // Strange datagrams that are told of one by one.
 constexpr std::uint64_t most_shown = 5;
+// Runs that the echo remembers, and flows of one.
 constexpr std::size_t most_runs = 16, most_flows = 4096;
 // The sender sleeps so long, and then sends what is due; what it has missed beyond so much, because
 // it did not run, is not made up for.

@@ -43,7 +43,7 @@ struct path_counters {
     std::uint64_t lost = 0, reordered = 0, doubled = 0;
     std::uint64_t queue_drops = 0;  // no room in the queue
     std::uint64_t overruns = 0;     // no room at all: the link was too small for the run
-    std::uint64_t exempt = 0;       // neighbour discovery
+    std::uint64_t exempt = 0;       // of those that left, neighbour discovery
     std::uint64_t held_most = 0;    // frames at once
 };
 
@@ -156,9 +156,7 @@ class path {
     void enter(nanoseconds now, std::span<const std::uint8_t> frame) {
         fate drawn;
         const bool exempt = finds_neighbours(frame);
-        if (exempt) {
-            ++counters.exempt;
-        } else {
+        if (!exempt) {
             ++counters.frames;
             counters.bytes += frame.size();
             drawn = _dice.next();
@@ -197,9 +195,11 @@ class path {
         const held first = _held.top();
         _held.pop();
         late.add(now > first.due ? now - first.due : 0);
+        const std::span<const std::uint8_t> frame(_slots[first.slot]);
         ++counters.passed;
+        counters.exempt += finds_neighbours(frame) ? 1 : 0;
         _unused.push_back(first.slot);
-        return std::span<const std::uint8_t>(_slots[first.slot]);
+        return frame;
     }
 
     path_counters counters;

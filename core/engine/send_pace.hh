@@ -37,8 +37,9 @@ class send_pace {
     static constexpr ring::microseconds_t quick_time = 100 * ring::millisecond,
                                           quick_rest = ring::second;
     static constexpr int quick_round_trips = 8;
-    static constexpr ring::microseconds_t lasting_time = 50 * ring::millisecond;
     static constexpr std::uint64_t quick_bytes = 2u << 20;  // a second at most
+    // Who goes on for so long is not only somebody who began.
+    static constexpr ring::microseconds_t lasting_time = 50 * ring::millisecond;
 
     // A send of `bytes` begins. What is small says nothing of the path.
     void begin(std::size_t bytes, ring::microseconds_t now) noexcept {

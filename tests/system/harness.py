@@ -56,6 +56,7 @@ class Test:
     name: str
     run: object
     seconds: float
+    long_seconds: float
     exclusive: bool
     long: bool
     slots: int
@@ -64,14 +65,14 @@ class Test:
 tests = {}
 
 
-def test(name, seconds=60, exclusive=False, long=False, slots=1):
-    """Registers a test; `seconds` is when the runner gives up on it, `exclusive` ones run alone (they compare rates, or fill
+def test(name, seconds=60, exclusive=False, long=False, slots=1, long_seconds=None):
+    """Registers a test; `seconds` is when the runner gives up on it (`long_seconds` with --long, by default the same), `exclusive` ones run alone (they compare rates, or fill
     what the kernel has for TCP), `long` ones only with --long. `slots`: how many ordinary tests it keeps as busy as; 0 for
     those that hardly do anything but wait for a deadline of the program, which start at once, beside whatever runs."""
 
     def register(function):
         assert name not in tests, name
-        tests[name] = Test(name, function, seconds, exclusive, long, slots)
+        tests[name] = Test(name, function, seconds, long_seconds or seconds, exclusive, long, slots)
         return function
 
     return register
@@ -519,7 +520,8 @@ class Runner:
         popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=before)
         log.close()
         patience = 4 if self.options["sanitized"] else 1
-        self.running.append((one, popen, folder, time.monotonic(), time.monotonic() + one.seconds * patience))
+        seconds = one.long_seconds if self.options["long"] else one.seconds
+        self.running.append((one, popen, folder, time.monotonic(), time.monotonic() + seconds * patience))
 
     def reap(self):
         for entry in list(self.running):

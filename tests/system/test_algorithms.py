@@ -76,7 +76,7 @@ def agreed(ssh):
             ways["client->server"], ways["server->client"])
 
 
-@test("S6.every_cipher_and_mac_with_openssh", seconds=900, slots=2)
+@test("S6.every_cipher_and_mac_with_openssh", seconds=400, slots=2, long_seconds=900)
 def ciphers_openssh(t):
     server, sink = t.server("--auth", "user:pass", *rekeyed(t)), t.destination()
     started = []
@@ -142,7 +142,7 @@ if has_mlkem():
         t.load(port, "both", "--bytes", MIB, ok=1)
 
 
-@test("S6.every_cipher_and_mac_with_go", seconds=900, slots=2)
+@test("S6.every_cipher_and_mac_with_go", seconds=400, slots=2, long_seconds=900)
 def ciphers_go(t):
     server, sink = t.server(*rekeyed(t)), t.destination()
     started = []
@@ -241,7 +241,7 @@ def rsa_user_keys(t):
     t.equal(weak.wait_exit(20 * t.patience), 255, "ssh with a key of 1024 bits")
 
 
-@test("N2.dropbear", seconds=900)
+@test("N2.dropbear", seconds=400, long_seconds=900)
 def dropbear(t):
     """Dropbear's client lists chacha20 first and has no GCM: it gets what it likes best."""
     path = os.path.join(t.folder, "id_dropbear")
@@ -262,7 +262,7 @@ def dropbear(t):
         check_rekeyed(t, server, len(started) // 2)
 
 
-@test("N2.paramiko", seconds=1800)
+@test("N2.paramiko", seconds=90, long_seconds=1800)
 def paramiko_client(t):
     """Paramiko with each of its ciphers and MACs; it lists AES-CTR first. It is a package of the distribution's Python."""
     identity, public = native.make_key(t, "id-rsa", "rsa")

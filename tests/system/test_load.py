@@ -314,8 +314,6 @@ def stderr_unread(t):
     t.load(port, "both", "--bytes", 8 * MIB, ok=1)
 
 
-
-
 class Answering:
     """A destination that answers each byte with one, and somebody who waits for each answer before the next."""
 
