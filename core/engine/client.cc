@@ -15,6 +15,7 @@ namespace burin::engine {
 
 int run_client(const client_settings& s) {
     block_signals();
+    open_descriptor_table();
     logger log;
     auto fail = [&log](const std::string& why) {
         log.line(why);

@@ -188,6 +188,7 @@ bool add_logins(const server_settings& s, ssh::login_policy& policy, logger& log
 
 int run_server(const server_settings& s) {
     block_signals();
+    open_descriptor_table();
     logger log;
     auto fail = [&log](const std::string& why) {
         log.line(why);
