@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "core/engine/listener.hh"
+#include "core/engine/path_congestion.hh"
 #include "core/engine/server_session.hh"
 #include "core/engine/supervisor.hh"
 #include "core/ssh/authentication_policy.hh"
@@ -227,8 +228,12 @@ int run_server(const server_settings& s) {
     metrics_server metrics(s.metrics);
     if (error = metrics.open(); !error.empty()) return fail(error);
     shared.early = make_room_for_strangers(s);
+    if (!s.congestion.empty())
+        if (error = why_no_congestion_control(s.congestion); !error.empty()) return fail(error);
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
+    // Every connection that it accepts inherits it, whatever is allowed by then.
+    if (!s.congestion.empty()) set_congestion_control(descriptor, s.congestion);
     try {
         if (error = boss.confine({}); !error.empty()) throw std::runtime_error(error);
         worker_options options = s.worker();

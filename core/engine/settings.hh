@@ -31,6 +31,7 @@ struct common_settings {
     bool old_kernel = false;           // take the paths of Linux 6.1 (tests)
     metrics_address metrics;           // where counters are shown
     std::vector<unsigned> processors;  // of the workers; empty: wherever the kernel puts them
+    std::string congestion;            // of the TCP between the ends; empty: the system's
     relay::datagram_settings datagrams;
     link_options::zero_copy send_zero_copy = link_options::zero_copy::off;
     // Bytes of one WebSocket message from the peer; 0: no limit.
