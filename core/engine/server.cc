@@ -219,6 +219,7 @@ int run_server(const server_settings& s) {
     shared.transport.host_key = &*key.key;
     shared.transport.logins = &policy;
     shared.transport.rekey_bytes = s.rekey_bytes;
+    shared.transport.ciphers = s.ciphers;
 
     std::string no_echo;
     shared.echoes = open_echo_services(s.workers, no_echo);

@@ -24,6 +24,7 @@ struct common_settings {
     ring::microseconds_t dial_timeout = 30 * ring::second;
     ring::microseconds_t exchange_timeout = 30 * ring::second;  // for new keys in a session
     std::uint64_t rekey_bytes = ssh::settings{}.rekey_bytes;    // after which keys are changed
+    std::string ciphers;  // that are offered (ssh::settings); empty: all
     unsigned workers = 1;
     std::uint64_t memory_bytes = 256u << 20;                         // a worker
     std::uint32_t max_channels = 10'000;                             // a session
