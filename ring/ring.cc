@@ -169,9 +169,9 @@ void ring::send(op& o, int fd, std::span<const std::byte> bytes, int flags) noex
     tag(sqe, &o);
 }
 
-void ring::send_zero_copy(op& o, int fd, std::span<const std::byte> bytes, int flags) noexcept {
+void ring::send_zero_copy(op& o, int fd, std::span<const std::byte> bytes) noexcept {
     io_uring_sqe* sqe = next(&o);
-    io_uring_prep_send_zc(sqe, fd, bytes.data(), bytes.size(), flags | MSG_NOSIGNAL,
+    io_uring_prep_send_zc(sqe, fd, bytes.data(), bytes.size(), MSG_NOSIGNAL,
                           abi::send_zero_copy_report);
     tag(sqe, &o);
 }
@@ -191,12 +191,6 @@ void ring::accept(op& o, int listener) noexcept {
 void ring::connect(op& o, int fd, const sockaddr* address, socklen_t size) noexcept {
     io_uring_sqe* sqe = next(&o);
     io_uring_prep_connect(sqe, fd, address, size);
-    tag(sqe, &o);
-}
-
-void ring::shutdown(op& o, int fd, int how) noexcept {
-    io_uring_sqe* sqe = next(&o);
-    io_uring_prep_shutdown(sqe, fd, how);
     tag(sqe, &o);
 }
 

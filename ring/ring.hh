@@ -103,11 +103,10 @@ class ring {
     // Without a copy, if the way allows it: completes like send(), and, where that said more(),
     // once more when the kernel needs the bytes no longer (uring_abi.hh: cqe_notification), whose
     // result says whether it had copied them. -EINVAL before Linux 6.2.
-    void send_zero_copy(op&, int fd, std::span<const std::byte> bytes, int flags = 0) noexcept;
+    void send_zero_copy(op&, int fd, std::span<const std::byte> bytes) noexcept;
     void send_message(op&, int fd, const msghdr* message, int flags) noexcept;
     void accept(op&, int listener) noexcept;  // multishot; result = descriptor
     void connect(op&, int fd, const sockaddr* address, socklen_t size) noexcept;
-    void shutdown(op&, int fd, int how) noexcept;
     // Cancels everything pending on the descriptor; those operations complete with -ECANCELED.
     void cancel(op&, int fd) noexcept;
     void cancel(op&, const op& what) noexcept;

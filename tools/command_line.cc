@@ -11,8 +11,10 @@
 #include "core/engine/byte_count.hh"
 #include "core/engine/duration.hh"
 #include "core/engine/log.hh"
+#include "core/engine/path_congestion.hh"
 #include "core/engine/processors.hh"
 #include "core/relay/dns_steering.hh"
+#include "core/ssh/kexinit.hh"
 #include "crypto/secret.hh"
 #include "tun/cidr.hh"
 
@@ -134,7 +136,7 @@ std::string normalise(const CLI::App& app, const texts& arguments,
 // Values as texts; what they mean is decided in one place, below, with Go's words.
 struct common_flags {
     std::string keepalive = "25s", memory = "256M", max_channels = "10000", workers = "1", rekey,
-                metrics, window_max, processors;
+                metrics, window_max, processors, congestion, ciphers;
     bool verbose = false, send_zc = false;
 
     void add_to(CLI::App& app) {
@@ -154,6 +156,12 @@ struct common_flags {
         app.add_option("--cpu-affinity", processors,
                        "CPUs to run the workers on, one each, as 0-3,8 (default: wherever the "
                        "kernel puts them)");
+        app.add_option("--ciphers", ciphers,
+                       "Ciphers to offer, joined by commas, in this order (default " +
+                           std::string(ssh::implemented_ciphers()) + ")");
+        app.add_option("--congestion", congestion,
+                       "Congestion control of the TCP towards the other end, as bbr for paths that "
+                       "lose without being full (default: the system's)");
         app.add_option("--rekey-limit", rekey,
                        "Bytes in a direction after which new keys are agreed, as 1G (default 64G, "
                        "or less for a cipher that bears less)");
@@ -218,6 +226,13 @@ class converter {
                 to.window_max = static_cast<std::uint32_t>(*window);
         }
         affinity(from.processors, to);
+        if (!from.congestion.empty() && !engine::sound_congestion_name(from.congestion))
+            refuse(from.congestion, "congestion", "a name is wanted, as cubic or bbr");
+        to.congestion = from.congestion;
+        if (!from.ciphers.empty() && !ssh::sound_cipher_list(from.ciphers))
+            refuse(from.ciphers, "ciphers",
+                   fmt::format("names out of {} are wanted", ssh::implemented_ciphers()));
+        to.ciphers = from.ciphers;
         if (from.rekey.empty()) return;
         auto rekey = engine::parse_byte_count(from.rekey);
         if (!rekey || *rekey < least_rekey)

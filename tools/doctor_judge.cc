@@ -169,13 +169,13 @@ class findings {
                         joined(_m.congestion_available), joined(_m.congestion_allowed));
         if (_m.congestion == "bbr")
             return say({"congestion control", verdict::note, seen,
-                        "sysctl -w net.ipv4.tcp_congestion_control=cubic",
+                        "--congestion cubic at both ends",
                         fmt::format("on paths that lose nothing, loopback above all: BBR's pacing "
                                     "halves what one flow reaches there ({}, Conditions)",
                                     measured)});
-        const std::string bbr = "sysctl -w net.ipv4.tcp_congestion_control=bbr";
+        const std::string bbr = "--congestion bbr at both ends";
         say({"congestion control", verdict::note, seen,
-             among(_m.congestion_available, "bbr") ? bbr : "modprobe tcp_bbr && " + bbr,
+             among(_m.congestion_available, "bbr") ? bbr : "modprobe tcp_bbr, and then " + bbr,
              fmt::format("on paths that lose without being full: over 20 ms with 1 % loss the "
                          "kernel's BBR reached 178 Mbit/s where its cubic reached 8.5 ({}, A LAN "
                          "in a box)",

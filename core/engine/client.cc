@@ -5,22 +5,40 @@
 
 #include <linux/capability.h>
 
+#include <cerrno>
 #include <stdexcept>
 
 #include "core/engine/client_worker.hh"
+#include "core/engine/path_congestion.hh"
 #include "core/engine/session_buffers.hh"
+#include "core/engine/socket_keeper.hh"
 #include "core/engine/supervisor.hh"
 
 namespace burin::engine {
 
+namespace {
+
+// `more` runs before what is there already.
+template <class Function>
+void add_hook(relay::socket_hook& hook, Function more) {
+    hook = [first = std::move(more), then = std::move(hook)](int descriptor,
+                                                             const relay::endpoint& to) {
+        const int e = first(descriptor);
+        return e == 0 && then ? then(descriptor, to) : e;
+    };
+}
+
+}  // namespace
+
 int run_client(const client_settings& s) {
     block_signals();
+    open_descriptor_table();
     logger log;
     auto fail = [&log](const std::string& why) {
         log.line(why);
         return 1;
     };
-    std::unique_ptr<buffer_keeper> buffers;
+    std::unique_ptr<socket_keeper> buffers, congestion;
     supervisor boss(log);
     client_shared shared;
     shared.settings = &s;
@@ -40,15 +58,26 @@ int run_client(const client_settings& s) {
                                  tunnel.unsteered()));
     }
     if (!buffer_limits::read().hold(s.window_max)) {
-        buffers = std::make_unique<buffer_keeper>(s.window_max);
+        buffers = std::make_unique<socket_keeper>(
+            "buffers", [bytes = s.window_max](int fd) { return force_buffers(fd, bytes); });
         if (!buffers->works()) buffers.reset();
     }
     if (buffers)
-        shared.prepare_socket = [also = std::move(shared.prepare_socket), keeper = buffers.get()](
-                                    int descriptor, const relay::endpoint& to) {
-            keeper->force(descriptor);
-            return also ? also(descriptor, to) : 0;
-        };
+        add_hook(shared.prepare_socket, [keeper = buffers.get()](int descriptor) {
+            (void)keeper->prepare(descriptor);  // smaller buffers are no reason to have no session
+            return 0;
+        });
+    if (!s.congestion.empty()) {
+        if (std::string error = why_no_congestion_control(s.congestion); !error.empty())
+            return fail(error);
+        const auto set = [&s](int fd) { return set_congestion_control(fd, s.congestion); };
+        if (!allowed_to_all(s.congestion))
+            congestion = std::make_unique<socket_keeper>("congestion", set);
+        add_hook(shared.prepare_socket, [set, keeper = congestion.get()](int descriptor) {
+            if (keeper != nullptr) return keeper->prepare(descriptor);
+            return set(descriptor) ? 0 : errno;
+        });
+    }
     // Every port is taken before anything starts: a busy one ends the program, as Go's does.
     std::vector<entry> entries;
     for (const remote& r : s.remotes) {

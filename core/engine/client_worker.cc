@@ -43,6 +43,7 @@ std::string client_shared::prepare() {
     transport.fingerprint = settings->fingerprint;
     transport.guess_key_exchange = true;
     transport.rekey_bytes = settings->rekey_bytes;
+    transport.ciphers = settings->ciphers;
     return {};
 }
 

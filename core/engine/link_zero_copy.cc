@@ -17,7 +17,7 @@ bool link::lend() noexcept {
     if (_options.send_zero_copy == link_options::zero_copy::off || _loan != nullptr || _ended ||
         _sealed - _sent < least_lent_bytes || _early_arena != nullptr)
         return false;
-    _loan = _worker.loans().send(*this, _descriptor, _arena, {_arena + _sent, _sealed - _sent}, 0);
+    _loan = _worker.loans().send(*this, _descriptor, _arena, {_arena + _sent, _sealed - _sent});
     return _lending = _loan != nullptr;
 }
 

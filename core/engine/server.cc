@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "core/engine/listener.hh"
+#include "core/engine/path_congestion.hh"
 #include "core/engine/server_session.hh"
 #include "core/engine/supervisor.hh"
 #include "core/ssh/authentication_policy.hh"
@@ -188,6 +189,7 @@ bool add_logins(const server_settings& s, ssh::login_policy& policy, logger& log
 
 int run_server(const server_settings& s) {
     block_signals();
+    open_descriptor_table();
     logger log;
     auto fail = [&log](const std::string& why) {
         log.line(why);
@@ -217,6 +219,7 @@ int run_server(const server_settings& s) {
     shared.transport.host_key = &*key.key;
     shared.transport.logins = &policy;
     shared.transport.rekey_bytes = s.rekey_bytes;
+    shared.transport.ciphers = s.ciphers;
 
     std::string no_echo;
     shared.echoes = open_echo_services(s.workers, no_echo);
@@ -226,8 +229,12 @@ int run_server(const server_settings& s) {
     metrics_server metrics(s.metrics);
     if (error = metrics.open(); !error.empty()) return fail(error);
     shared.early = make_room_for_strangers(s);
+    if (!s.congestion.empty())
+        if (error = why_no_congestion_control(s.congestion); !error.empty()) return fail(error);
     int descriptor = listen_on(s.host, s.port, error);
     if (descriptor < 0) return fail(error);
+    // Every connection that it accepts inherits it, whatever is allowed by then.
+    if (!s.congestion.empty()) set_congestion_control(descriptor, s.congestion);
     try {
         if (error = boss.confine({}); !error.empty()) throw std::runtime_error(error);
         worker_options options = s.worker();

@@ -1,9 +1,7 @@
 #include "core/engine/session_buffers.hh"
 
-#include <linux/capability.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,8 +10,6 @@
 #include <cstddef>
 #include <fstream>
 #include <limits>
-
-#include "core/engine/privileges.hh"
 
 namespace burin::engine {
 
@@ -129,52 +125,6 @@ void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept {
     } else if (const int unsent = get(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT);
                unsent <= 0 || unsent > most_unsent_bytes) {
         set(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, most_unsent_bytes);
-    }
-}
-
-buffer_keeper::buffer_keeper(std::uint64_t under_way_bytes) : _bytes(under_way_bytes) {
-    _thread = std::thread([this] { run(); });
-    std::unique_lock held(_lock);
-    _done.wait(held, [this] { return _started; });
-}
-
-buffer_keeper::~buffer_keeper() {
-    {
-        std::lock_guard held(_lock);
-        _stopping = true;
-    }
-    _asked.notify_one();
-    _thread.join();
-}
-
-bool buffer_keeper::force(int descriptor) {
-    if (!_works) return false;
-    std::lock_guard alone(_callers);
-    std::unique_lock held(_lock);
-    _descriptor = descriptor;
-    _asked.notify_one();
-    _done.wait(held, [this] { return _descriptor < 0; });
-    return _forced;
-}
-
-void buffer_keeper::run() {
-    pthread_setname_np(pthread_self(), "buffers");
-    const int own = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    // The capability counts in the first user namespace alone.
-    bool works = drop_privileges({CAP_NET_ADMIN}, privilege_stage::final).empty() && own >= 0 &&
-                 force_buffers(own, _bytes);
-    if (own >= 0) ::close(own);
-    if (!works) (void)drop_privileges({}, privilege_stage::final);
-    std::unique_lock held(_lock);
-    _works = works;
-    _started = true;
-    _done.notify_all();
-    while (true) {
-        _asked.wait(held, [this] { return _stopping || _descriptor >= 0; });
-        if (_stopping) return;
-        _forced = force_buffers(_descriptor, _bytes);
-        _descriptor = -1;
-        _done.notify_all();
     }
 }
 

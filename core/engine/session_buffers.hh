@@ -13,10 +13,7 @@
 // refused because anything of this is.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
-#include <thread>
 
 #include "ring/clock.hh"
 
@@ -61,35 +58,5 @@ inline constexpr ring::microseconds_t near_round_trip = ring::millisecond;
 
 // A path that is worth it: over 10 ms, the 4 MB that Linux allows to be sent are 3 Gbit/s.
 inline constexpr ring::microseconds_t long_round_trip = 10 * ring::millisecond;
-
-// A thread that keeps CAP_NET_ADMIN when the others give it up (privileges.hh), and that forces
-// buffers for them: no byte of a peer comes near it.
-class buffer_keeper {
-  public:
-    // Made before the other threads have given their capabilities up. Takes what it was granted
-    // from a socket of its own; works() tells.
-    explicit buffer_keeper(std::uint64_t under_way_bytes);
-    ~buffer_keeper();
-    buffer_keeper(const buffer_keeper&) = delete;
-    buffer_keeper& operator=(const buffer_keeper&) = delete;
-
-    bool works() const noexcept { return _works; }
-    // Any thread; waits for the keeper, some 0.1 ms: at a connect, when the caller's flows have no
-    // session anyway.
-    bool force(int descriptor);
-
-  private:
-    void run();
-
-    const std::uint64_t _bytes;
-    bool _works = false;
-    std::mutex _lock;
-    std::condition_variable _asked, _done;
-    int _descriptor = -1;  // asked for; -1: nothing
-    bool _forced = false;  // the answer
-    bool _started = false, _stopping = false;
-    std::mutex _callers;  // one at a time
-    std::thread _thread;
-};
 
 }  // namespace burin::engine

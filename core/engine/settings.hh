@@ -24,6 +24,7 @@ struct common_settings {
     ring::microseconds_t dial_timeout = 30 * ring::second;
     ring::microseconds_t exchange_timeout = 30 * ring::second;  // for new keys in a session
     std::uint64_t rekey_bytes = ssh::settings{}.rekey_bytes;    // after which keys are changed
+    std::string ciphers;  // that are offered (ssh::settings); empty: all
     unsigned workers = 1;
     std::uint64_t memory_bytes = 256u << 20;                         // a worker
     std::uint32_t max_channels = 10'000;                             // a session
@@ -31,6 +32,7 @@ struct common_settings {
     bool old_kernel = false;           // take the paths of Linux 6.1 (tests)
     metrics_address metrics;           // where counters are shown
     std::vector<unsigned> processors;  // of the workers; empty: wherever the kernel puts them
+    std::string congestion;            // of the TCP between the ends; empty: the system's
     relay::datagram_settings datagrams;
     link_options::zero_copy send_zero_copy = link_options::zero_copy::off;
     // Bytes of one WebSocket message from the peer; 0: no limit.

@@ -1,5 +1,6 @@
 #include "core/engine/supervisor.hh"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -25,6 +26,9 @@ sigset_t waited_signals() noexcept {
     for (int s : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) sigaddset(&set, s);
     return set;
 }
+
+// 8 bytes a place: half a MiB of the kernel's memory where the limit lets it have that many.
+constexpr rlim_t places_at_start = 65536;
 }  // namespace
 
 void block_signals() noexcept {
@@ -33,15 +37,26 @@ void block_signals() noexcept {
     std::signal(SIGPIPE, SIG_IGN);
 }
 
+void open_descriptor_table() noexcept {
+    rlimit files{};
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+    if (files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+        getrlimit(RLIMIT_NOFILE, &files);
+    }
+    // A descriptor at the end of the places makes the kernel take a table that holds it, and the
+    // table stays when the descriptor goes. Without memory for it things are as they were.
+    const rlim_t places = std::min(files.rlim_cur, places_at_start);
+    if (places == 0) return;
+    const int last = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, static_cast<int>(places - 1));
+    if (last >= 0) ::close(last);
+}
+
 supervisor::supervisor(logger& log) : _log(log) {
     sigset_t set = waited_signals();
     _signals = signalfd(-1, &set, SFD_CLOEXEC);
     _wake = eventfd(0, EFD_CLOEXEC);
-    rlimit files{};
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
 }
 
 supervisor::~supervisor() {

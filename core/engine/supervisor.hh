@@ -19,6 +19,14 @@ namespace burin::engine {
 // before any of them.
 void block_signals() noexcept;
 
+// Raises the limit of open descriptors as far as it goes (RLIMIT_NOFILE) and has the kernel take
+// its table of them at once, for up to 65536: call it while there is one thread. The table of a
+// process with threads grows (64, 128, 256, ...) in whichever accept or socket needs the next
+// place, and that call waits until every processor has passed through the scheduler
+// (synchronize_rcu): a worker would stand still for milliseconds, for seconds where kernel threads
+// get no time.
+void open_descriptor_table() noexcept;
+
 class supervisor {
   public:
     // Raises the descriptor limit.

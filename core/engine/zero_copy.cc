@@ -12,8 +12,8 @@ zero_copy_loans::zero_copy_loans(ring::ring& r, std::function<void(std::byte*)> 
 }
 
 zero_copy_loans::loan* zero_copy_loans::send(zero_copy_borrower& borrower, int descriptor,
-                                             std::byte* arena, std::span<const std::byte> bytes,
-                                             int flags) noexcept {
+                                             std::byte* arena,
+                                             std::span<const std::byte> bytes) noexcept {
     if (_lent == most) return nullptr;
     loan* free = nullptr;
     std::size_t of_one = 0;
@@ -29,7 +29,7 @@ zero_copy_loans::loan* zero_copy_loans::send(zero_copy_borrower& borrower, int d
     free->_arena = arena;
     free->_session_has = free->_sending = true;
     free->_kernel_has = false;
-    _ring.send_zero_copy(free->_op, descriptor, bytes, flags);
+    _ring.send_zero_copy(free->_op, descriptor, bytes);
     return free;
 }
 

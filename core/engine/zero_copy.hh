@@ -63,7 +63,7 @@ class zero_copy_loans {
     // Sends `bytes`, which lie in `arena`. nullptr: too much is lent already; send plainly. What
     // was lent is given back with give_back(), even after its send has failed.
     loan* send(zero_copy_borrower&, int descriptor, std::byte* arena,
-               std::span<const std::byte> bytes, int flags) noexcept;
+               std::span<const std::byte> bytes) noexcept;
     // The borrower is done with the arena; it goes back when the kernel is as well.
     void give_back(loan&) noexcept;
     // Before on_lent_sent() was called: gives the send up.

@@ -1,6 +1,7 @@
 #include "core/relay/socket_relay.hh"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -193,9 +194,9 @@ socket_relay* socket_relay::dialled(context& c, ssh::connection& connection,
 // ---- socket -> channel ----
 
 void socket_relay::want_receive() noexcept {
-    if (_watching && !_read_ended && !_ending && !_receive_cancelled && !_other.in_flight) {
+    if (_watching && !_read_ended && !_ending && !_receive_cancelled && !_cancel.in_flight) {
         _receive_cancelled = true;  // the watch makes room for a receive
-        _context.ring.cancel(_other, _receive);
+        _context.ring.cancel(_cancel, _receive);
         return;
     }
     if (_listed_receiving || _receive.in_flight || _read_ended || _ending) return;
@@ -389,12 +390,13 @@ void socket_relay::settle() noexcept {
     if (_ending) return retire();
     if (_write_ending && !_write_ended && _out.empty() && !_send.in_flight) {
         const bool half = !_read_ended && _channel != nullptr;
-        if (half && _other.in_flight) return;  // on_done() comes back here
         _write_ended = true;
-        if (half) {
-            _shutting_down = true;
-            _context.ring.shutdown(_other, _descriptor, SHUT_WR);
-            return;
+        // Not by the ring: it has a kernel thread do every one, though TCP's never waits. When no
+        // FIN goes the other side would wait for it for ever. One that is not connected any more
+        // has reset, which the receive tells.
+        if (half && ::shutdown(_descriptor, SHUT_WR) != 0 && errno != ENOTCONN) {
+            ++_context.counters.resets;
+            return end(ending::reset);
         }
     }
     bool nothing_to_write =
@@ -421,29 +423,20 @@ void socket_relay::end(ending how) noexcept {
 // One operation after another, by name: by descriptor the kernel would look through everything that
 // is pending in the ring, which 10 000 idle flows make slow.
 void socket_relay::cancel_next() noexcept {
-    if (_other.in_flight) return;
+    if (_cancel.in_flight) return;
     if (_receive.in_flight && !_receive_cancelled) {
         _receive_cancelled = true;
-        _context.ring.cancel(_other, _receive);
+        _context.ring.cancel(_cancel, _receive);
     } else if (_send.in_flight && !_send_cancelled) {
         _send_cancelled = true;
-        _context.ring.cancel(_other, _send);
+        _context.ring.cancel(_cancel, _send);
     }
 }
 
-void socket_relay::on_done(ring::completion c) noexcept {
-    if (std::exchange(_shutting_down, false)) {
-        // No FIN will go, and the other side would wait for it for ever. One that is not connected
-        // any more has reset, which the receive tells.
-        if (c.result < 0 && c.result != -ENOTCONN && !_ending) {
-            ++_context.counters.resets;
-            return end(ending::reset);
-        }
-    } else if (ring::cancel_failed(c)) {
-        _receive_cancelled = _send_cancelled = false;
-    }
+void socket_relay::on_cancelled(ring::completion c) noexcept {
+    if (ring::cancel_failed(c)) _receive_cancelled = _send_cancelled = false;
     if (_ending) cancel_next();
-    // Credit that came while a shutdown was under way could not end the watch then.
+    // A watch that was not ended for credit that came.
     else if (_watching && !_receive_cancelled && _channel != nullptr &&
              _connection.sendable(*_channel) > 0)
         want_receive();
@@ -451,7 +444,7 @@ void socket_relay::on_done(ring::completion c) noexcept {
 }
 
 void socket_relay::retire() noexcept {
-    if (_dead || _receive.in_flight || _send.in_flight || _other.in_flight) return;
+    if (_dead || _receive.in_flight || _send.in_flight || _cancel.in_flight) return;
     _dead = true;
     _observer.on_flow_closed(*this);
     _out.clear(_context.pieces);

@@ -97,7 +97,7 @@ class socket_relay final : public ssh::channel_end {
     void want_send() noexcept;
     void arm_send() noexcept;
     void on_sent(ring::completion) noexcept;
-    void on_done(ring::completion) noexcept;  // shutdown, cancel
+    void on_cancelled(ring::completion) noexcept;
     void settle() noexcept;
     enum class ending { graceful, reset };
     void end(ending) noexcept;
@@ -111,7 +111,7 @@ class socket_relay final : public ssh::channel_end {
     ssh::channel* _channel = nullptr;
     ring::member_op<&socket_relay::on_received> _receive{this};
     ring::member_op<&socket_relay::on_sent> _send{this};
-    ring::member_op<&socket_relay::on_done> _other{this};
+    ring::member_op<&socket_relay::on_cancelled> _cancel{this};
     socket_relay* _next = nullptr;  // in the list of all
     socket_relay** _back = nullptr;
     socket_relay* _next_sending = nullptr;
@@ -130,8 +130,7 @@ class socket_relay final : public ssh::channel_end {
     bool _write_ending = false;  // EOF of the channel seen: FIN after what is queued
     bool _write_ended = false;
     bool _receive_cancelled = false, _send_cancelled = false;
-    bool _shutting_down = false;  // _other is that
-    bool _watching = false;       // _receive is a poll for a reset
+    bool _watching = false;  // _receive is a poll for a reset
     bool _ending = false, _dead = false;
     // Sweeps without progress of a flow whose channel is gone, or not answered yet.
     std::uint8_t _still = 0;

@@ -124,6 +124,20 @@ proposal own_proposal(role side, const settings& config, std::string_view host_k
         .macs = chosen(config.macs, known_macs)};
 }
 
+std::string_view implemented_ciphers() noexcept {
+    return known_ciphers;
+}
+
+bool sound_cipher_list(std::string_view list) {
+    while (true) {
+        const std::string_view name = first_name(list);
+        if (!contains_name(known_ciphers, name)) return false;
+        if (name.size() == list.size()) return true;
+        list.remove_prefix(name.size() + 1);
+        if (contains_name(list, name)) return false;
+    }
+}
+
 std::string ciphers_towards(const kexinit& client, std::string_view ours) {
     const std::string gcm = filtered(ours, [](std::string_view name) { return is_gcm(name); });
     const bool both = !first_common_name(client.ciphers_to_server, gcm).empty() &&

@@ -56,6 +56,12 @@ struct proposal {
 // first. GCM comes first: it is the fastest, and Go's clients list it first as well.
 proposal own_proposal(role side, const settings& config, std::string_view host_keys);
 
+// The names of all ciphers that are implemented, the fastest first.
+std::string_view implemented_ciphers() noexcept;
+// Whether a list, as `settings::ciphers` takes it, has one name at least, and none twice or
+// unknown.
+bool sound_cipher_list(std::string_view list);
+
 // What a server offers a client whose lists it has seen: GCM alone, when both have that for each
 // direction. OpenSSH's clients list chacha20-poly1305 first, and up to 9.x ctr before GCM; but GCM
 // is several times as fast, and its keys last for 64 GiB instead of chacha20's 1 GiB (docs/wire.md

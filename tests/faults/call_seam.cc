@@ -1,5 +1,5 @@
-// The same for system calls that are made directly: those that give descriptors and memory, and the
-// one that tells the time.
+// The same for system calls that are made directly: those that give descriptors and memory, the one
+// that sends a FIN, and the one that tells the time.
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -18,6 +18,17 @@ int __wrap_socket(int family, int type, int protocol) {
     const rule* r =
         dice::mine().roll(operation::socket, [](rule::kind k) { return k == rule::kind::error; });
     if (r == nullptr) return __real_socket(family, type, protocol);
+    errno = r->error;
+    return -1;
+}
+
+int __real_shutdown(int, int);
+
+int __wrap_shutdown(int descriptor, int how) {
+    using namespace burin::faults;
+    const rule* r =
+        dice::mine().roll(operation::shutdown, [](rule::kind k) { return k == rule::kind::error; });
+    if (r == nullptr) return __real_shutdown(descriptor, how);
     errno = r->error;
     return -1;
 }

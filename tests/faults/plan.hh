@@ -3,7 +3,8 @@
 //   seed=7 receive=ENOMEM:1/100,cut:1/3 send=late:1/10 enter=EBUSY:1/4 completions=64
 //
 // An operation has the name of its function in ring/ring.hh; `enter` is io_uring_enter itself,
-// `socket` and `mmap` are the system calls. Each of its faults comes `times` in `of` tries:
+// `shutdown`, `socket` and `mmap` are the system calls. Each of its faults comes `times` in `of`
+// tries:
 //   an errno's name: the operation does not happen, and that is its result
 //   cut              a receive or send of a stream moves fewer bytes than it could
 //   late             the completion comes up to 20 ms after it was there

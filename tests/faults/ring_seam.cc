@@ -74,7 +74,6 @@ operation operation_of(const io_uring_sqe& sqe) {
         case IORING_OP_SENDMSG: return operation::send_message;
         case IORING_OP_ACCEPT: return operation::accept;
         case IORING_OP_CONNECT: return operation::connect;
-        case IORING_OP_SHUTDOWN: return operation::shutdown;
         case IORING_OP_ASYNC_CANCEL: return operation::cancel;
         case IORING_OP_CLOSE: return operation::close;
         case IORING_OP_POLL_ADD: return operation::poll;

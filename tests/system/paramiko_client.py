@@ -47,7 +47,9 @@ def echo(port, target, key, size, cipher, mac, kex):
     data = os.urandom(size)
 
     def send():
-        channel.sendall(data)
+        # sendall() copies what is left of its argument with each packet.
+        for at in range(0, size, 1 << 18):
+            channel.sendall(data[at:at + (1 << 18)])
         channel.shutdown_write()
     threading.Thread(target=send, daemon=True).start()
     back = hashlib.sha256()

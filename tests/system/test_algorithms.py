@@ -96,6 +96,29 @@ def ciphers_openssh(t):
         t.check("no matching" in ssh.err(), f"ssh with {options}: {ssh.err()}")
 
 
+@test("S6.ciphers_by_flag", seconds=120)
+def ciphers_by_flag(t):
+    """--ciphers: a server has no others for anybody, a client offers its list in that order, and nothing in common is told at both ends."""
+    server, sink = t.server("--auth", "user:pass", "--ciphers", f"{GCM[1]},{CTR[2]}"), t.destination()
+    started = [start_ssh(t, server, sink, "as-it-is"), start_ssh(t, server, sink, "ctr", f"Ciphers={CHACHA},{CTR[2]}", f"MACs={MACS[0]}")]
+    side_by_side(t, started, size_of(t))
+    for (ssh, _), want in zip(started, (f"{GCM[1]} MAC: <implicit>", f"{CTR[2]} MAC: {MACS[0]}")):
+        t.equal(agreed(ssh)[2:], (want, want), ssh.name)
+    ssh = native.start(t, server.port, password="pass", options=(f"Ciphers={GCM[0]}",), name="ssh-nothing")
+    t.equal(ssh.wait_exit(20 * t.patience), 255, "ssh with a cipher that the server has not")
+    t.check(f"no matching cipher found. Their offer: {GCM[1]},{CTR[2]}" in ssh.err(), ssh.err())
+    go = t.go_server("--auth", "user:pass")
+    for peer in (server, go):
+        port = t.port()
+        client = t.client(peer.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--auth", "user:pass", "--ciphers", f"{CTR[2]},{GCM[1]}"))
+        t.load(port, "both", "--bytes", size_of(t), ok=1)
+        client.kill()
+    client = t.client(server.port, flags=("--auth", "user:pass", "--ciphers", CHACHA), connected=False)
+    want = f"no common cipher: client offers {CHACHA}; server offers {GCM[1]},{CTR[2]}"
+    for process in (client, server):
+        process.wait_line(re.escape(want), 20 * t.patience)
+
+
 @test("S4.every_key_exchange_and_host_key_with_openssh", seconds=400, slots=2)
 def exchanges_openssh(t):
     sink = t.destination()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -143,6 +144,9 @@ def descriptor_limit(t):
     client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", nofile=few)
     for process in (server, client):
         t.equal(resource.prlimit(process.pid, resource.RLIMIT_NOFILE), (20000, 20000), f"descriptors of {process.name}")
+        # The kernel's table of them has its size from the start: to let it grow holds a worker up.
+        places = int(re.search(r"^FDSize:\t(\d+)$", open(f"/proc/{process.pid}/status").read(), re.M)[1])
+        t.check(places >= 20000, f"the kernel's table of {process.name} has {places} places")
     load = t.load_started(port, "noread", "--connections", 1000, "--bytes", 100, "--stalled-after", "60s")
     load.wait_line('"event":"ready"', 60 * t.patience)
     t.wait(lambda: sink.descriptors() >= 1000, 20, lambda: f"{sink.descriptors()} connections at the destination")

@@ -28,7 +28,7 @@ PLANS = {
     "send_message": (60, ("ECANCELED", "EINTR", "EAGAIN", "cut", "late")),
     "receive_messages": (1, ("ECANCELED", "EINTR", "late")),
     "connect": (3, ("EADDRNOTAVAIL", "ENETUNREACH", "ETIMEDOUT", "EINTR", "late")),
-    "shutdown": (2, ("EINTR", "late")),
+    "shutdown": (2, ("EINTR",)),
     "cancel": (1, ("ECANCELED", "late")),
     "close": (2, ("ECANCELED",)),
     "read": (1, ("EINTR", "EAGAIN", "late")),

@@ -134,3 +134,59 @@ def a_gigabit(t):
         load = p.load("lan", mode)
         t.wait(lambda: widest(receiver) >= 25_000_000, 90, lambda: f"a window of 25 MB {mode}; it has {widest(receiver)}")
         load.kill()
+
+
+def control(t, end, port):
+    """The congestion control of the only connection at that end of a port, by the kernel's word."""
+    told = t.run("ss", ["ss", "-tinH", "state", "established", f"{end} = :{port}"], seconds=10).out()
+    return re.fullmatch(r".*\n\s*(\w+) .*\n?", told)[1]
+
+
+@test("R17.congestion_control_by_name", seconds=60)
+def congestion_by_name(t):
+    """--congestion: each end's sessions have the one it names, reconnections too, though no thread that reads a peer may choose it;
+    a name that the kernel does not know ends the start with those that it does."""
+    for role, arguments in (("server", ("--port", t.port())), ("client", ("http://127.0.0.1:1", "1:h:1"))):
+        process = t.start(f"burin-{role}", [t.binary, role, "--congestion", "burin-none", *arguments])
+        t.equal(process.wait_exit(10 * t.patience), 1, f"exit status of the {role}")
+        t.check(re.search(r"--congestion burin-none: the kernel has none of that name; it has: .*reno", process.text()), process.text())
+    available, allowed = (open(f"/proc/sys/net/ipv4/tcp_{which}_congestion_control").read().split() for which in ("available", "allowed"))
+    # One that only CAP_NET_ADMIN may choose, where there is such, and another one.
+    theirs = min(available, key=lambda name: name in allowed)
+    ours = next(name for name in ("reno", *available) if name != theirs)
+    server = t.server("--congestion", ours)
+    sink, port = t.destination(), t.port()
+    client = t.client(server.port, f"127.0.0.1:{port}:127.0.0.1:{sink.port}", flags=("--congestion", theirs))
+    for turn in range(2):
+        t.load(port, "both", "--bytes", 65536, ok=1)
+        t.equal(control(t, "dport", server.port), theirs, f"of the client's session {turn}; all may choose {' '.join(allowed)}")
+        t.equal(control(t, "sport", server.port), ours, f"of the server's session {turn}")
+        if turn == 0:
+            server.kill()
+            server = t.server("--congestion", ours, port=server.port)
+            client.wait_line("Connected", 30 * t.patience, count=2)
+
+
+@test("R17.bbr_where_a_path_loses", seconds=120)
+def bbr_where_a_path_loses(t):
+    """Over 20 ms with 1 % loss each way BBR by --congestion carries several times what cubic does, each direction."""
+    if "bbr" not in open("/proc/sys/net/ipv4/tcp_available_congestion_control").read().split():
+        return t.note("not looked at: this kernel has no BBR")
+    w = World(t)
+    for name in ("gateway", "lan"):
+        w.command(name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
+    Link(w, "--delay", "10ms", "--loss", "1%", "--rate", "100M")
+    bytes_ = {}
+    for law in ("bbr", "cubic"):
+        server, sink, port = t.server("--congestion", law, host="10.5.0.1"), t.destination(), t.port()
+        client = t.start(f"burin-{law}", w.there("lan", t.binary, "client", "--congestion", law, f"http://10.5.0.1:{server.port}",
+                                                 f"127.0.0.1:{port}:127.0.0.1:{sink.port}"))
+        client.wait_line("Connected", 30 * t.patience)
+        for mode in ("up", "down"):
+            load = w.load_started("lan", mode, "--bytes", 0, "--duration", "4s", "--progress", "100ms", port=port, host="127.0.0.1")
+            load.wait_exit(60 * t.patience)
+            bytes_[law, mode] = moved(load)
+    for mode in ("up", "down"):
+        bbr, cubic = bytes_["bbr", mode], bytes_["cubic", mode]
+        t.note(f"{mode}: {bbr / MIB:.1f} and {cubic / MIB:.1f} MiB")
+        t.check(bbr > 2 * cubic > 0, f"{mode} in 4 s: {bbr} bytes by BBR, {cubic} by cubic")

@@ -77,6 +77,12 @@ TEST_CASE("flags are spelled as Go's are") {
     CHECK(client({"--rekey-limit=1GB", "url", "1"}).rekey_bytes == 1'000'000'000);
     CHECK(server({"--memory", "1G", "--max-channels", "7", "--workers=3"}).memory_bytes ==
           1u << 30);
+    CHECK(server({}).ciphers.empty());
+    CHECK(client({"--ciphers", "aes256-gcm@openssh.com,aes128-ctr", "url", "1"}).ciphers ==
+          "aes256-gcm@openssh.com,aes128-ctr");
+    CHECK(server({}).congestion.empty());
+    CHECK(server({"--congestion", "bbr"}).congestion == "bbr");
+    CHECK(client({"--congestion=cubic", "url", "1"}).congestion == "cubic");
     CHECK(server({}).processors.empty());
     CHECK(server({"--cpu-affinity", "4,0-2", "--workers=3"}).worker().processors ==
           std::vector<unsigned>{4, 0, 1, 2});
@@ -265,6 +271,13 @@ TEST_CASE("what is wrong is told and ends the program with a status other than 0
         {false, {"--keepalive", "25"}, "invalid value \"25\" for flag -keepalive"},
         {false, {"--window-max", "63K"}, "invalid value \"63K\" for flag -window-max"},
         {true, {"--window-max", "1025M", "u", "1"}, "invalid value \"1025M\" for flag -window-max"},
+        {true,
+         {"--ciphers", "aes128-gcm@openssh.com,none", "u", "1"},
+         "invalid value \"aes128-gcm@openssh.com,none\" for flag -ciphers: names out of "
+         "aes128-gcm"},
+        {false,
+         {"--congestion", "../x"},
+         "invalid value \"../x\" for flag -congestion: a name is wanted, as cubic or bbr"},
         {false, {"--rekey-limit", "63K"}, "invalid value \"63K\" for flag -rekey-limit"},
         {false, {"--rekey-limit", "1G 1h"}, "invalid value \"1G 1h\" for flag -rekey-limit"},
         {false, {"--auth", "nocolon"}, "invalid auth string, expected <user>:<pass>"},

@@ -2,12 +2,10 @@
 // kernel refuses, and that is what is tested then.
 #include "core/engine/session_buffers.hh"
 
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "tests/catch.hh"
+#include "tests/unit/engine/tcp_socket.hh"
 
 using namespace burin;
 using namespace burin::engine;
@@ -16,24 +14,6 @@ namespace {
 
 constexpr int so_buf_lock = 72;
 constexpr int mib = 1 << 20;
-
-class tcp_socket {
-  public:
-    tcp_socket() = default;
-    ~tcp_socket() { ::close(_descriptor); }
-    tcp_socket(const tcp_socket&) = delete;
-    tcp_socket& operator=(const tcp_socket&) = delete;
-    int number() const { return _descriptor; }
-    int told(int name, int level = SOL_SOCKET) const {
-        int value = -1;
-        socklen_t size = sizeof value;
-        REQUIRE(getsockopt(_descriptor, level, name, &value, &size) == 0);
-        return value;
-    }
-
-  private:
-    int _descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-};
 
 bool may_force() {
     const tcp_socket probe;
@@ -154,21 +134,4 @@ TEST_CASE("a socket that was not forced is left alone") {
     CHECK(s.told(TCP_NOTSENT_LOWAT, IPPROTO_TCP) <= 0);
     CHECK(least_round_trip(s.number()) == 0);  // it has no path
     CHECK(least_round_trip(-1) == 0);
-}
-
-TEST_CASE("a keeper forces for others what they may not", "[tsan]") {
-    const bool allowed = may_force();
-    buffer_keeper keeper(16 * mib);
-    CHECK(keeper.works() == allowed);
-    const tcp_socket one, two;
-    bool forced[2] = {};
-    std::thread other([&] { forced[1] = keeper.force(two.number()); });
-    forced[0] = keeper.force(one.number());
-    other.join();
-    CHECK(forced[0] == allowed);
-    CHECK(forced[1] == allowed);
-    if (!allowed) return;
-    CHECK(one.told(SO_SNDBUF) == 32 * mib);
-    CHECK(two.told(SO_RCVBUF) == 32 * mib);
-    CHECK_FALSE(keeper.force(1'000'000));
 }

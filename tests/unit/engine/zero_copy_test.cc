@@ -77,7 +77,7 @@ TEST_CASE("an arena goes back when neither the session nor the kernel needs it",
         CAPTURE(session_first);
         ground g;
         session s;
-        auto* loan = g.loans.send(s, g.sockets.a, g.arena.data(), g.arena, 0);
+        auto* loan = g.loans.send(s, g.sockets.a, g.arena.data(), g.arena);
         REQUIRE(loan != nullptr);
         CHECK(g.loans.lent() == 1);
         // The notification may come right behind the send, in the same turn.
@@ -104,7 +104,7 @@ TEST_CASE("a send that fails keeps nothing", "[zero-copy]") {
     ground g;
     session s;
     const int unconnected = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    auto* loan = g.loans.send(s, unconnected, g.arena.data(), g.arena, 0);
+    auto* loan = g.loans.send(s, unconnected, g.arena.data(), g.arena);
     REQUIRE(loan != nullptr);
     g.until([&] { return !s.sent.empty(); });
     CHECK(s.sent[0].result == -EPIPE);
@@ -118,7 +118,7 @@ TEST_CASE("whoever goes is told nothing any more, and what it lent comes back", 
     ground g;
     {
         session s;
-        REQUIRE(g.loans.send(s, g.sockets.a, g.arena.data(), g.arena, 0) != nullptr);
+        REQUIRE(g.loans.send(s, g.sockets.a, g.arena.data(), g.arena) != nullptr);
         g.until([&] { return !s.sent.empty(); });
         g.loans.forget(s);
     }
@@ -132,7 +132,7 @@ TEST_CASE("one session lends a quarter, and all of them so many", "[zero-copy]")
     std::vector<zero_copy_loans::loan*> loans;
     for (session& s : all)
         for (std::size_t count = 0; count <= zero_copy_loans::most_of_one; ++count)
-            if (auto* loan = g.loans.send(s, g.sockets.a, g.arena.data(), {g.arena.data(), 1}, 0))
+            if (auto* loan = g.loans.send(s, g.sockets.a, g.arena.data(), {g.arena.data(), 1}))
                 loans.push_back(loan);
     CHECK(loans.size() == zero_copy_loans::most);
     g.until([&] {
@@ -144,6 +144,6 @@ TEST_CASE("one session lends a quarter, and all of them so many", "[zero-copy]")
     for (auto* loan : loans) g.loans.give_back(*loan);
     g.until([&] { return g.loans.lent() == 0; });
     CHECK(g.returned.size() == zero_copy_loans::most);
-    CHECK(g.loans.send(all[4], g.sockets.a, g.arena.data(), {g.arena.data(), 1}, 0) != nullptr);
+    CHECK(g.loans.send(all[4], g.sockets.a, g.arena.data(), {g.arena.data(), 1}) != nullptr);
     g.until([&] { return !all[4].sent.empty(); });
 }

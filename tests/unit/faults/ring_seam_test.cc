@@ -101,7 +101,6 @@ TEST_CASE("each operation of the ring fails with what the plan says", "[faults]"
         {"send_message", [&](op& o) { r.send_message(o, s.a, &message, 0); }},
         {"accept", [&](op& o) { r.accept(o, s.a); }},
         {"connect", [&](op& o) { r.connect(o, s.a, &address, sizeof address); }},
-        {"shutdown", [&](op& o) { r.shutdown(o, s.a, SHUT_WR); }},
         {"cancel", [&](op& o) { r.cancel(o, other); }},
         {"cancel", [&](op& o) { r.cancel(o, s.b); }},
         {"close", [&](op& o) { r.close(o, doomed); }},

@@ -88,6 +88,21 @@ TEST_CASE("KEXINIT: pseudo-names in the first one only, exact parsing") {
     }
 }
 
+TEST_CASE("lists of ciphers that a person may give") {
+    CHECK(sound_cipher_list(implemented_ciphers()));
+    for (const char* list :
+         {"aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com,aes128-ctr"}) {
+        CAPTURE(list);
+        CHECK(sound_cipher_list(list));
+    }
+    for (const char* list :
+         {"", ",", "aes128-ctr,", ",aes128-ctr", "aes128-ctr,,aes256-ctr", "none", "aes128-gcm",
+          "aes128-ctr,aes128-ctr", "aes128-ctr aes256-ctr"}) {
+        CAPTURE(list);
+        CHECK_FALSE(sound_cipher_list(list));
+    }
+}
+
 TEST_CASE("KEXINIT: what two offers agree on") {
     kexinit client, server;
     client.key_exchanges = "mlkem768x25519-sha256,curve25519-sha256,ext-info-c";

@@ -172,9 +172,15 @@ TEST_CASE("changes of links, addresses and routes are told, questions are not", 
         REQUIRE(poll(&waits, 1, 20'000) == 1);
         return monitor->drain();
     };
-    CHECK_FALSE(monitor->drain());
-    CHECK(m.around->underlay_for(*ip_address::parse("203.0.113.7")).ok());
-    CHECK_FALSE(monitor->drain());
+    // The kernel may still have something to say of the fresh devices; of each question it would
+    // always have.
+    bool always = true;
+    for (int i = 0; i < 20 && always; ++i) {
+        monitor->drain();
+        CHECK(m.around->underlay_for(*ip_address::parse("203.0.113.7")).ok());
+        always = monitor->drain();
+    }
+    CHECK_FALSE(always);
     for (const char* change :
          {"ip link set dsl0 down", "ip address add 192.0.2.3/24 dev up0",
           "ip route add 198.51.100.0/24 via 192.0.2.1", "ip -6 route add 2001:db9::/32 dev up0",
