@@ -71,8 +71,12 @@ int run_client(const client_settings& s) {
         if (std::string error = why_no_congestion_control(s.congestion); !error.empty())
             return fail(error);
         const auto set = [&s](int fd) { return set_congestion_control(fd, s.congestion); };
-        if (!allowed_to_all(s.congestion))
+        if (!allowed_to_all(s.congestion)) {
             congestion = std::make_unique<socket_keeper>("congestion", set);
+            if (!congestion->works())
+                return fail(fmt::format("--congestion {}: no thread may keep CAP_NET_ADMIN for it",
+                                        s.congestion));
+        }
         add_hook(shared.prepare_socket, [set, keeper = congestion.get()](int descriptor) {
             if (keeper != nullptr) return keeper->prepare(descriptor);
             return set(descriptor) ? 0 : errno;

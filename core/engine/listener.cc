@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/engine/path_congestion.hh"
+
 namespace burin::engine {
 
 namespace {
@@ -56,7 +58,8 @@ int bind_datagrams(const std::string& host, std::uint16_t port, std::string& err
     return -1;
 }
 
-int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
+int listen_on(const std::string& host, std::uint16_t port, std::string& error,
+              const std::string& congestion) {
     const std::string where = host_and_port(host, port);
     addrinfo* found = own_address(host, port, SOCK_STREAM, "tcp " + where, error);
     if (found == nullptr) return -1;
@@ -65,7 +68,8 @@ int listen_on(const std::string& host, std::uint16_t port, std::string& error) {
     // Inherited by every accepted socket.
     bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
-                setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0;
+                setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0 &&
+                (congestion.empty() || set_congestion_control(fd, congestion));
     int idle = 15;
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle);

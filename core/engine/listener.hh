@@ -12,8 +12,10 @@
 namespace burin::engine {
 
 // Binds and listens on the calling thread, at start-up: `host` is an address or a name of this
-// machine, without brackets. The descriptor, or -1 and one sentence in `error`.
-int listen_on(const std::string& host, std::uint16_t port, std::string& error);
+// machine, without brackets. `congestion`: the congestion control that each accepted connection has
+// (path_congestion.hh); empty: the system's. The descriptor, or -1 and one sentence in `error`.
+int listen_on(const std::string& host, std::uint16_t port, std::string& error,
+              const std::string& congestion = {});
 // The same for datagrams: a bound UDP socket.
 int bind_datagrams(const std::string& host, std::uint16_t port, std::string& error);
 

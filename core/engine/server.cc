@@ -231,10 +231,8 @@ int run_server(const server_settings& s) {
     shared.early = make_room_for_strangers(s);
     if (!s.congestion.empty())
         if (error = why_no_congestion_control(s.congestion); !error.empty()) return fail(error);
-    int descriptor = listen_on(s.host, s.port, error);
+    int descriptor = listen_on(s.host, s.port, error, s.congestion);
     if (descriptor < 0) return fail(error);
-    // Every connection that it accepts inherits it, whatever is allowed by then.
-    if (!s.congestion.empty()) set_congestion_control(descriptor, s.congestion);
     try {
         if (error = boss.confine({}); !error.empty()) throw std::runtime_error(error);
         worker_options options = s.worker();
