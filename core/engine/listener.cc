@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/engine/path_congestion.hh"
+#include "core/relay/datagram_socket.hh"
 
 namespace burin::engine {
 
@@ -52,7 +53,10 @@ int bind_datagrams(const std::string& host, std::uint16_t port, std::string& err
     bool good = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0;
     int e = errno;
     freeaddrinfo(found);
-    if (good) return fd;
+    if (good) {
+        relay::widen_receive_buffer(fd);
+        return fd;
+    }
     if (fd >= 0) ::close(fd);
     error = fmt::format("listen {}: bind: {}", what, relay::errno_words(e));
     return -1;

@@ -13,7 +13,7 @@ namespace {
 
 // Datagrams wait in the socket for the worker's next turn. A worker that shares its core may be
 // kept from it for some milliseconds, and this is 70 ms of 50 000 a second of the usual size. What
-// the kernel grants (net.core.rmem_max) may be less.
+// the kernel grants without CAP_NET_ADMIN (net.core.rmem_max) may be less.
 constexpr int receive_bytes = 4 << 20;
 // Sockets of a worker that get so much. What waits there is taken in the next turn, whether there
 // is room for it further on or not, so that only a worker that does not run lets it fill up; and
@@ -23,17 +23,22 @@ constexpr std::uint32_t most_large = 1024;
 // every path of the usual MTU takes, with room for an IPv6 header.
 constexpr std::uint32_t most_part_bytes = 1452;
 
-void set(int descriptor, int level, int name, int value) noexcept {
-    setsockopt(descriptor, level, name, &value, sizeof value);  // works without
+bool set(int descriptor, int level, int name, int value) noexcept {
+    return setsockopt(descriptor, level, name, &value, sizeof value) == 0;  // works without
 }
 
 }  // namespace
+
+void widen_receive_buffer(int descriptor) noexcept {
+    if (!set(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, receive_bytes))
+        set(descriptor, SOL_SOCKET, SO_RCVBUF, receive_bytes);
+}
 
 datagram_socket::datagram_socket(datagram_context& c, datagram_receiver& receiver, int descriptor,
                                  kind k) noexcept
     : _context(c), _receiver(receiver), _descriptor(descriptor), _kind(k) {
     set(descriptor, SOL_UDP, UDP_GRO, 1);
-    if (k == kind::bound || c._alive < most_large)
+    if (k == kind::connected && c._alive < most_large)
         set(descriptor, SOL_SOCKET, SO_RCVBUF, receive_bytes);
     _shape.msg_namelen = k == kind::bound ? name_bytes : 0;
     _shape.msg_controllen = control_bytes;

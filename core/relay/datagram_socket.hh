@@ -40,6 +40,11 @@ class datagram_receiver {
     virtual void on_socket_gone() noexcept = 0;
 };
 
+// The receive buffer that a bound socket should have: asked for when it is bound, while its process
+// may still force it (CAP_NET_ADMIN) where net.core.rmem_max is less. Connected ones, of which
+// there may be many, ask by themselves and get what the kernel grants to all.
+void widen_receive_buffer(int descriptor) noexcept;
+
 class datagram_socket {
   public:
     enum class kind : std::uint8_t { connected, bound };

@@ -277,6 +277,17 @@ def busy(t):
             client.err())
 
 
+@test("R5.room_for_a_burst", seconds=60)
+def room(t):
+    """What comes while the worker waits for its processor finds room, whatever net.core.rmem_max says."""
+    echo, local = Echo(t, t.port()), t.port()
+    server = t.server()
+    t.client(server.port, f"127.0.0.1:{local}:127.0.0.1:{echo.port}/udp")
+    ask_until(t, client_socket(t), ("127.0.0.1", local), b"there")
+    text = t.run("ss", ["ss", "-Hunam", f"sport = :{local}"], seconds=10).out()
+    t.check(re.search(rf"skmem:\(r\d+,rb{8 << 20},", text), f"twice 4 MiB, as the kernel counts them: {text}")
+
+
 @test("R5.two_workers", seconds=60)
 def two_workers(t):
     echo = Echo(t, t.port())
