@@ -36,6 +36,7 @@ void link::look_at_path() noexcept {
 void link::fit_to_path() noexcept {
     look_at_path();
     fit_buffers(_descriptor, _socket_round_trip);
+    if (_socket_round_trip >= spaced_round_trip) space_sends(_descriptor);
 }
 
 void link::note_latency() noexcept {

@@ -115,6 +115,12 @@ void free_receive_queue(int descriptor, int before) noexcept {
     set(descriptor, SOL_SOCKET, SO_RCVLOWAT, 1);
 }
 
+void space_sends(int descriptor) noexcept {
+    // Any rate but "none" switches it on; this one bounds nothing.
+    const std::uint64_t rate = std::numeric_limits<std::uint64_t>::max() - 1;
+    setsockopt(descriptor, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
+}
+
 void fit_buffers(int descriptor, ring::microseconds_t round_trip) noexcept {
     const int locked = get(descriptor, SOL_SOCKET, so_buf_lock);
     if ((locked & send_locked) == 0) return;

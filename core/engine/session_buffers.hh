@@ -52,6 +52,16 @@ int bound_receive_queue(int descriptor) noexcept;
 // window that shrinks below the segments that the peer has learned to send stalls it.
 void free_receive_queue(int descriptor, int before) noexcept;
 
+// Has the kernel space out what the socket sends, over the round trip that its window lasts (its
+// own pacing, of any congestion control). Else a window smaller than the path leaves as fast as the
+// line, a train a round trip: it overruns short queues on the way, and what comes behind it waits
+// for the next one. Costs a timer for each millisecond of a train; nothing where the kernel
+// refuses.
+void space_sends(int descriptor) noexcept;
+
+// So far that a train and the gap behind it are longer than anybody's turn here.
+inline constexpr ring::microseconds_t spaced_round_trip = 5 * ring::millisecond;
+
 // So near that the bound above costs no speed: 256 KiB in 1 ms are 2 Gbit/s at least, and as much
 // more as it is nearer.
 inline constexpr ring::microseconds_t near_round_trip = ring::millisecond;

@@ -81,6 +81,22 @@ TEST_CASE("a near path's buffers are the kernel's again, a long one's stay") {
     }
 }
 
+TEST_CASE("what is spaced out is not slowed down") {
+    const tcp_socket s;
+    const auto rate = [&s] {
+        std::uint64_t value = 0;
+        socklen_t size = sizeof value;
+        REQUIRE(getsockopt(s.number(), SOL_SOCKET, SO_MAX_PACING_RATE, &value, &size) == 0);
+        REQUIRE(size == sizeof value);
+        return value;
+    };
+    // All ones is what a socket that nobody spaces has.
+    constexpr std::uint64_t none = ~std::uint64_t{0};
+    REQUIRE(rate() == none);
+    space_sends(s.number());
+    CHECK(rate() == none - 1);
+}
+
 TEST_CASE("what lies unread is bounded for a while, and the kernel's own afterwards") {
     const tcp_socket s;
     const int most =
