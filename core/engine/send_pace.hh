@@ -17,18 +17,23 @@ namespace burin::engine {
 
 class send_pace {
   public:
-    // Bytes of one send, and of the kernel's unsent queue (TCP_NOTSENT_LOWAT).
+    // Bytes of one send, and of the kernel's unsent queue (TCP_NOTSENT_LOWAT): of bulk alone, while
+    // somebody waits, and while somebody waits on and on. What a byte meets on its way are turns
+    // of workers, and a turn lasts as long as its send is large.
     static constexpr std::size_t most_seal_bytes = 480 * 1024, quick_seal_bytes = 132 * 1024,
-                                 least_seal_bytes = 40 * 1024, least_quick_seal_bytes = 8 * 1024;
+                                 lasting_seal_bytes = 48 * 1024, least_seal_bytes = 40 * 1024,
+                                 least_quick_seal_bytes = 8 * 1024;
     static constexpr std::uint32_t most_unsent_bytes = 2u << 20, quick_unsent_bytes = 128 * 1024,
-                                   least_unsent_bytes = 64 * 1024,
+                                   lasting_unsent_bytes = 64 * 1024, least_unsent_bytes = 64 * 1024,
                                    least_quick_unsent_bytes = 8 * 1024;
     // Bytes that a channel may send before it is another's turn.
     static constexpr std::uint32_t most_turn_bytes = 256 * 1024, least_turn_bytes = 64 * 1024;
     // What a send may hold, and what may wait unsent, as time at the rate at which the path takes
     // bytes.
     static constexpr ring::microseconds_t seal_time = 2 * ring::millisecond,
+                                          quick_seal_time = ring::millisecond,
                                           unsent_time = 5 * ring::millisecond,
+                                          quick_unsent_time = 2 * ring::millisecond,
                                           turn_time = ring::millisecond;
     // So many quick packets within so short a time, or in so many round trips of an idle path, or
     // while a slow one carries what its queues may hold, are somebody who waits for answers; so
@@ -87,9 +92,11 @@ class send_pace {
     std::uint64_t rate() const noexcept { return _rate; }
 
     std::size_t seal_bytes(ring::microseconds_t now) const noexcept {
-        const std::size_t most = quick(now) || _rate == 0 ? quick_seal_bytes : most_seal_bytes;
-        const std::size_t least = quick(now) ? least_quick_seal_bytes : least_seal_bytes;
-        return std::clamp<std::size_t>(in(seal_time), least, most);
+        if (!quick(now))
+            return std::clamp<std::size_t>(in(seal_time), least_seal_bytes,
+                                           _rate == 0 ? quick_seal_bytes : most_seal_bytes);
+        return std::clamp<std::size_t>(in(quick_seal_time), least_quick_seal_bytes,
+                                       lasting(now) ? lasting_seal_bytes : quick_seal_bytes);
     }
 
     // Whether a send must not join what waits unsent already: the kernel asks how much that is only
@@ -108,10 +115,13 @@ class send_pace {
 
     // A power of two, so that it seldom changes.
     std::uint32_t unsent_bytes(ring::microseconds_t now) const noexcept {
-        const std::uint32_t most =
-            quick(now) || _rate == 0 ? quick_unsent_bytes : most_unsent_bytes;
-        const std::uint32_t least = quick(now) ? least_quick_unsent_bytes : least_unsent_bytes;
-        const std::uint64_t bytes = std::clamp<std::uint64_t>(in(unsent_time), least, most);
+        const std::uint64_t bytes =
+            quick(now)
+                ? std::clamp<std::uint64_t>(
+                      in(quick_unsent_time), least_quick_unsent_bytes,
+                      lasting(now) ? lasting_unsent_bytes : quick_unsent_bytes)
+                : std::clamp<std::uint64_t>(in(unsent_time), least_unsent_bytes,
+                                            _rate == 0 ? quick_unsent_bytes : most_unsent_bytes);
         return static_cast<std::uint32_t>(std::bit_floor(bytes));
     }
 

@@ -6,6 +6,7 @@
 import re
 import socket
 import statistics
+import struct
 import threading
 import time
 
@@ -140,6 +141,67 @@ def control(t, end, port):
     """The congestion control of the only connection at that end of a port, by the kernel's word."""
     told = t.run("ss", ["ss", "-tinH", "state", "established", f"{end} = :{port}"], seconds=10).out()
     return re.fullmatch(r".*\n\s*(\w+) .*\n?", told)[1]
+
+
+def departures(t, w, name, device, port, seconds):
+    """[(time, bytes)] of the frames of a TCP port that leave a namespace through a device."""
+    every_protocol, so_timestampns, outgoing, headers = 3, 35, 4, 14 + 20  # no other one shows what leaves
+    seen, end = [], time.monotonic() + seconds
+    with w.inside(name), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(every_protocol)) as s:
+        s.bind((device, every_protocol))
+        s.setsockopt(socket.SOL_SOCKET, so_timestampns, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MIB)
+        s.settimeout(t.patience)
+        while time.monotonic() < end:
+            frame, ancillary, _, where = s.recvmsg(1 << 16, 64)
+            if where[2] == outgoing and frame[23] == socket.IPPROTO_TCP and port in struct.unpack_from("!HH", frame, headers):
+                whole, nanoseconds = struct.unpack("qq", ancillary[0][2])
+                seen.append((whole + 1e-9 * nanoseconds, len(frame)))
+    return seen
+
+
+@test("R17.far_sends_are_spaced", seconds=120)
+def far_sends_are_spaced(t):
+    """Where a congestion window is much smaller than the path (here the route holds it so) what a session sends does not leave as
+    a train a round trip: half of its bytes have no more than two thirds of a window within a quarter of a round trip around them."""
+    w, sink = World(t), t.destination()
+    round_trip, segments = 0.04, 64
+    Link(w, "--delay", f"{round_trip / 2}s")
+    w.command("lan", "ip", "route", "add", "10.5.0.1/32", "dev", "eth0", "cwnd", "lock", str(segments))
+    w.command("gateway", "ip", "route", "add", "10.5.0.2/32", "dev", "local", "cwnd", "lock", str(segments))
+    # BBR spaces by itself, reno is in every kernel.
+    server, port = t.server("--congestion", "reno", host="10.5.0.1"), t.port()
+    for name in ("gateway", "lan"):
+        w.command(name, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=0")
+    with w.inside("lan"):  # the kernel asks a route for its locks when a connection ends, and goes by them at the next one
+        socket.create_connection(("10.5.0.1", server.port), 10 * t.patience).close()
+    client = t.start("burin-far", w.there("lan", t.binary, "client", "--congestion", "reno", f"http://10.5.0.1:{server.port}",
+                                          f"127.0.0.1:{port}:127.0.0.1:{sink.port}"))
+    client.wait_line("Connected", 30 * t.patience)
+    for mode, name, device in (("up", "lan", "eth0"), ("down", "gateway", "local")):
+        load = w.load_started("lan", mode, "--bytes", 0, "--duration", "100s", "--progress", "100ms", port=port, host="127.0.0.1")
+        t.wait(lambda: moved(load) > MIB, 60, lambda: f"bulk {mode} is on its way; {moved(load)} bytes moved")
+        seen = departures(t, w, name, device, server.port, 3)
+        load.kill()
+        window, total = segments * 1448, sum(size for _, size in seen)
+        t.check(total > 20 * window, f"{mode}: {total} bytes left in 3 s")
+        # For each frame what leaves around it, itself included; the median of bytes, not of frames.
+        around, first, past, held = [], 0, 0, 0
+        for at, size in seen:
+            while past < len(seen) and seen[past][0] <= at + round_trip / 8:
+                held += seen[past][1]
+                past += 1
+            while seen[first][0] < at - round_trip / 8:
+                held -= seen[first][1]
+                first += 1
+            around.append((held, size))
+        counted = 0
+        for held, size in sorted(around):
+            counted += size
+            if counted >= total / 2:
+                break
+        t.note(f"{mode}: {total} bytes in 3 s, the median within 10 ms {held / window:.2f} of a window")
+        t.check(held < window * 2 / 3, f"{mode}: {held} bytes within a quarter of a round trip, a window is {window}")
 
 
 @test("R17.congestion_control_by_name", seconds=60)

@@ -72,10 +72,15 @@ TEST_CASE("quick packets make the pace short for a second", "[pace]") {
     CHECK_FALSE(pace.quick(now + 20));
     for (std::uint64_t i = 3; i < 50; ++i) pace.look(i, 0, now += second / 5);
     CHECK_FALSE(pace.quick(now));
-    for (std::uint64_t i = 50; i < 60; ++i) pace.look(i, 0, now += 20 * millisecond);
+    for (std::uint64_t i = 50; i < 53; ++i) pace.look(i, 0, now += 20 * millisecond);
     CHECK(pace.quick(now));
     CHECK(pace.seal_bytes(now) == send_pace::quick_seal_bytes);
     CHECK(pace.unsent_bytes(now) == send_pace::quick_unsent_bytes);
+    CHECK(pace.turn_bytes(now) == send_pace::least_turn_bytes);
+    for (std::uint64_t i = 53; i < 60; ++i) pace.look(i, 0, now += 20 * millisecond);
+    CHECK(pace.lasting(now));
+    CHECK(pace.seal_bytes(now) == send_pace::lasting_seal_bytes);
+    CHECK(pace.unsent_bytes(now) == send_pace::lasting_unsent_bytes);
     CHECK(pace.turn_bytes(now) == send_pace::least_turn_bytes);
     CHECK(pace.quick(now + send_pace::quick_rest - 1));
     CHECK_FALSE(pace.quick(now + send_pace::quick_rest));
@@ -88,11 +93,12 @@ TEST_CASE("quick packets make the pace short for a second", "[pace]") {
 
 TEST_CASE("flows that begin at once are nobody who waits on and on", "[pace]") {
     send_pace pace;
-    ring::microseconds_t now = 10 * second;
+    ring::microseconds_t now = carry(pace, 2'000'000'000, 10 * second, second);
     pace.look(16, 0, now);
     pace.look(30, 0, now += 20 * millisecond);
     CHECK(pace.quick(now));
     CHECK_FALSE(pace.lasting(now));
+    CHECK(pace.seal_bytes(now) == send_pace::quick_seal_bytes);
     CHECK_FALSE(pace.lasting(now + send_pace::quick_rest / 2));
     pace.look(33, 0, now += send_pace::lasting_time);
     CHECK(pace.lasting(now));
@@ -137,8 +143,8 @@ TEST_CASE("over a slow path little is in front of somebody who waits", "[pace]")
     CHECK_FALSE(pace.apart(now));
     for (std::uint64_t i = 0; i < 10; ++i) pace.look(i, 0, now);
     CHECK(pace.quick(now));
-    CHECK(pace.seal_bytes(now) < 11'000);
-    CHECK(pace.unsent_bytes(now) == 16 * 1024);
+    CHECK(pace.seal_bytes(now) == send_pace::least_quick_seal_bytes);
+    CHECK(pace.unsent_bytes(now) == send_pace::least_quick_unsent_bytes);
     CHECK(pace.apart(now));
     // So short, they tell the rate all the same, both ways.
     std::uint64_t pace_total = 100;
@@ -152,9 +158,15 @@ TEST_CASE("over a slow path little is in front of somebody who waits", "[pace]")
     CHECK(pace.rate() < 1'200'000);
     CHECK(pace.seal_bytes(now) == send_pace::least_quick_seal_bytes);
     CHECK(pace.unsent_bytes(now) == send_pace::least_quick_unsent_bytes);
+    still(20'000'000);
+    CHECK(pace.seal_bytes(now) > 17'000);
+    CHECK(pace.seal_bytes(now) < 22'000);
+    CHECK(pace.unsent_bytes(now) == 32 * 1024);
+    CHECK(pace.apart(now));
     still(50'000'000);
     CHECK(pace.rate() > 40'000'000);
-    CHECK(pace.seal_bytes(now) > 80'000);
+    CHECK(pace.seal_bytes(now) > 40'000);
+    CHECK(pace.unsent_bytes(now) == send_pace::lasting_unsent_bytes);
     CHECK_FALSE(pace.apart(now));
 }
 
