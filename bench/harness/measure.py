@@ -132,12 +132,15 @@ class Bench:
         self.take_turns(peers, steps)
 
     def round_trips(self, group, peers):
-        def measure(peer, pair):
-            answer = self.load(peer, "rtt", "--count", self.settings.trips)
-            for share in ("p50", "p99"):
-                self.add(group, f"{group} idle {share}", "us", peer, pair, answer[f"{share}_us"])
-            return f"p50 {answer['p50_us']:7.1f} us  p99 {answer['p99_us']:7.1f} us"
-        self.take_turns(peers, [(f"{group}, idle", measure)])
+        """Request and answer, one after another, with nothing beside them: of a byte, and of 1000."""
+        def step(name, size):
+            def measure(peer, pair):
+                answer = self.load(peer, "rtt", "--count", self.settings.trips, "--size", size)
+                for share in ("p50", "p99"):
+                    self.add(group, f"{group} {name} {share}", "us", peer, pair, answer[f"{share}_us"])
+                return f"p50 {answer['p50_us']:7.1f} us  p99 {answer['p99_us']:7.1f} us"
+            return measure
+        self.take_turns(peers, [(f"{group}, {name}", step(name, size)) for name, size in (("idle", 1), ("idle, 1000 bytes,", 1000))])
 
     def loaded_round_trips(self, group, peers):
         """Ping-pong of one byte beside bulk streams in the other connections of the same tunnel."""

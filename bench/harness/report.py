@@ -132,6 +132,7 @@ class Report:
                             ("half", "beside bulk at half of capacity"), ("tun-half", "through the TUN, beside bulk at half of capacity"),
                             ("narrow", "beside bulk both ways on a path of 100 Mbit/s and 40 ms")):
             add(f"Round trip {name}", "ms", group, [(share, f"{group} {share}") for share in shares])
+        add("Round trip of 1000 bytes, idle", "us", "rtt", [(share, f"rtt idle, 1000 bytes, {share}") for share in shares])
         add("Connections", "per second", "connect",
             [(f"{count} at a time", f"connect {count} at a time") for count in (1, 16)])
         for count in sorted({int(row["measure"].split()[1]) for row in self.rows

@@ -151,7 +151,7 @@ def departures(t, w, name, device, port, seconds):
         s.bind((device, every_protocol))
         s.setsockopt(socket.SOL_SOCKET, so_timestampns, 1)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MIB)
-        s.settimeout(t.patience)
+        s.settimeout(10 * t.patience)
         while time.monotonic() < end:
             frame, ancillary, _, where = s.recvmsg(1 << 16, 64)
             if where[2] == outgoing and frame[23] == socket.IPPROTO_TCP and port in struct.unpack_from("!HH", frame, headers):
