@@ -68,6 +68,16 @@ step_known() {
   printf '%s %6s  %s\n' "$(step_head "$title")" "" "$result"
 }
 
+# What failed in a log, wherever in it: tests of the whole system, Catch2's cases, unittest's, sanitizers' words.
+step_failures() {
+  local found
+  found=$({ grep -E -A 3 '^FAILED|Sanitizer: ' "$1"; grep -E -B 8 -A 8 ': FAILED:$|^(FAIL|ERROR): |^.* ended with status ' "$1"; } |
+    head -n 80 | cut -c -400)
+  [[ -n $found ]] || return 0
+  printf '        what failed in %s:\n' "$1"
+  sed 's/^/        | /' <<<"$found"
+}
+
 step() {
   local slug=$1 title=$2 limit=$3 begun=$SECONDS spent=0 told=0 status=0 late=no columns=0 result
   shift 3
@@ -115,10 +125,7 @@ step() {
   fi
   printf '%s %6s  %s\n' "$(step_head "$title")" "$(step_clock $spent)" "$result"
   if [[ $status != 0 ]]; then
-    if grep -qE '^FAILED' "$step_log"; then
-      printf '        what failed in %s:\n' "$step_log"
-      grep -E -A 3 '^FAILED' "$step_log" | head -n 40 | cut -c -400 | sed 's/^/        | /'
-    fi
+    step_failures "$step_log"
     printf '        the end of %s:\n' "$step_log"
     tail -n 40 "$step_log" | sed 's/^/        | /'
   fi

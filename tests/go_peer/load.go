@@ -335,6 +335,7 @@ type loader struct {
 	lock          sync.Mutex
 	outcomes      map[string]int
 	first         string
+	told          bool // how it all ended
 }
 
 func loadClient(arguments []string) error {
@@ -373,7 +374,7 @@ func loadClient(arguments []string) error {
 	if l.progress > 0 {
 		go func() {
 			for range time.Tick(l.progress) {
-				fmt.Printf("{\"progress\": %d, \"seconds\": %.3f}\n", atomic.LoadUint64(&l.moved), time.Since(begin).Seconds())
+				l.printProgress(begin)
 			}
 		}()
 	}
@@ -418,9 +419,18 @@ func (l *loader) count(err error) {
 	}
 }
 
+func (l *loader) printProgress(begin time.Time) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if !l.told { // the summary is the last line
+		fmt.Printf("{\"progress\": %d, \"seconds\": %.3f}\n", atomic.LoadUint64(&l.moved), time.Since(begin).Seconds())
+	}
+}
+
 func (l *loader) print(event string, begin time.Time) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
+	l.told = event == "done"
 	line, _ := json.Marshal(map[string]interface{}{"event": event, "outcomes": l.outcomes, "bytes": atomic.LoadUint64(&l.moved),
 		"seconds": time.Since(begin).Seconds(), "first_error": l.first})
 	fmt.Println(string(line))
