@@ -4,10 +4,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -44,6 +49,41 @@ struct pipe_ends {
     }
 };
 
+// Reads all there is, in a thread of its own. A logger that ends waits for a slow reader only so
+// long: who wants to see every line waits for them here, first.
+class reader {
+  public:
+    explicit reader(pipe_ends& pipe) : _pipe(pipe) {
+        _thread = std::thread([this] {
+            char some[65536];
+            for (ssize_t n; (n = ::read(_pipe.read_end, some, sizeof some)) > 0;) {
+                std::lock_guard hold(_lock);
+                _all.append(some, static_cast<std::size_t>(n));
+                _more.notify_all();
+            }
+        });
+    }
+    ~reader() { rest(); }
+    // False when it does not hold within 20 s.
+    bool until(const std::function<bool(const std::string&)>& enough) {
+        std::unique_lock hold(_lock);
+        return _more.wait_for(hold, std::chrono::seconds(20), [&] { return enough(_all); });
+    }
+    // Nobody writes any more.
+    const std::string& rest() {
+        _pipe.close_write();
+        if (_thread.joinable()) _thread.join();
+        return _all;
+    }
+
+  private:
+    pipe_ends& _pipe;
+    std::mutex _lock;
+    std::condition_variable _more;
+    std::string _all;
+    std::thread _thread;
+};
+
 std::vector<std::string> lines_of(const std::string& all) {
     std::vector<std::string> lines;
     for (std::size_t at = 0; at < all.size();) {
@@ -76,26 +116,21 @@ TEST_CASE("lines come out whole, in order and with the time", "[tsan]") {
 
 TEST_CASE("many threads share one logger", "[tsan]") {
     pipe_ends pipe;
-    std::string all;
-    std::thread reader;
+    reader reads(pipe);
     {
         logger log(pipe.write_end);
-        reader = std::thread([&] {
-            char some[65536];
-            for (ssize_t n; (n = ::read(pipe.read_end, some, sizeof some)) > 0;)
-                all.append(some, static_cast<std::size_t>(n));
-        });
         std::vector<std::thread> writers;
         for (int w = 0; w < 4; ++w)
             writers.emplace_back([&log, w] {
                 for (int i = 0; i < 500; ++i) log.line(fmt::format("{} {}", w, i));
             });
         for (auto& w : writers) w.join();
+        CHECK(reads.until([](const std::string& all) {
+            return std::count(all.begin(), all.end(), '\n') == 4 * 500;
+        }));
     }
-    pipe.close_write();
-    reader.join();
     int next[4] = {};
-    for (const std::string& line : lines_of(all)) {
+    for (const std::string& line : lines_of(reads.rest())) {
         std::string_view text = std::string_view(line).substr(20);
         int w = text[0] - '0';
         REQUIRE(text == fmt::format("{} {}", w, next[w]++));
@@ -114,33 +149,35 @@ TEST_CASE("a reader that sleeps blocks nobody; what was dropped is told when it 
         ++written;
         REQUIRE(written < 100'000);
     }
-    std::uint64_t dropped = log->dropped();
-    std::string all;
-    std::thread reader([&] {
-        char some[65536];
-        for (ssize_t n; (n = ::read(pipe.read_end, some, sizeof some)) > 0;)
-            all.append(some, static_cast<std::size_t>(n));
-    });
-    log.reset();
-    pipe.close_write();
-    reader.join();
+    const std::uint64_t dropped = log->dropped();
     // Told in one line or, when the writer woke in between, in several.
     std::uint64_t told = 0, tellings = 0;
-    const auto lines = lines_of(all);
-    for (const std::string& line : lines) {
-        if (line.find("log lines were dropped: nobody read them") == line.npos) continue;
-        told += std::stoull(line.substr(20));
-        ++tellings;
-    }
+    std::size_t lines = 0;
+    const auto count = [&](const std::string& all) {
+        told = tellings = lines = 0;
+        for (const std::string& line : lines_of(all.substr(0, all.rfind('\n') + 1))) {
+            ++lines;
+            if (line.find("log lines were dropped: nobody read them") == line.npos) continue;
+            told += std::stoull(line.substr(20));
+            ++tellings;
+        }
+        return lines == static_cast<std::size_t>(written) - dropped + tellings && told == dropped;
+    };
+    reader reads(pipe);
+    CHECK(reads.until(count));
+    log.reset();
+    count(reads.rest());
     CHECK(told == dropped);
     CHECK(tellings >= 1);
-    CHECK(lines.size() == static_cast<std::size_t>(written) - dropped + tellings);
+    CHECK(lines == static_cast<std::size_t>(written) - dropped + tellings);
 }
 
 TEST_CASE("the end does not wait for a reader that sleeps") {
     pipe_ends pipe;
     auto log = std::make_unique<logger>(pipe.write_end);
     while (log->dropped() == 0) log->line(std::string(1000, 'x'));
+    pollfd first{pipe.read_end, POLLIN, 0};
+    CHECK(poll(&first, 1, 20'000) == 1);
     log.reset();  // the test's own time limit is the assertion
     CHECK(lines_of(pipe.rest().substr(0, 1021)).size() == 1);
 }

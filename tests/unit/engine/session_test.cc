@@ -27,7 +27,7 @@ using namespace burin;
 
 namespace {
 
-constexpr int patience_ms = 5'000;
+constexpr int patience_ms = 20'000;
 
 // One server of one worker.
 struct house {
