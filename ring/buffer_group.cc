@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <stdexcept>
+#include <utility>
 
 namespace burin::ring {
 
@@ -90,10 +91,12 @@ void buffer_group::release(std::uint16_t id) noexcept {
 void buffer_group::ran_out() noexcept {
     ++_times_out;
     _quiet_turns = 0;
-    _target = std::min(_target * 2, _shape.count - _shape.kept);
+    // Sixteen flows that begin at once find none at once: that is one time.
+    if (!std::exchange(_dry, true)) _target = std::min(_target * 2, _shape.count - _shape.kept);
 }
 
 void buffer_group::offer() noexcept {
+    _dry = false;
     if (++_quiet_turns >= quiet_turns_limit) {
         _quiet_turns = 0;
         if (_target > _shape.offered) --_target;

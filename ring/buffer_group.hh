@@ -81,7 +81,9 @@ class buffer_group {
     buffer take(completion c) noexcept;
     // A buffer that the kernel has no part in, to be filled by the caller; empty: none is left.
     buffer borrow() noexcept;
-    // A receive found none: offer more from now on.
+    // A receive found none: twice as many are offered from now on. Not more, however many find none
+    // before the next offer(): the kernel picks one after the other, so what need not be offered
+    // has left the cache when it is picked again.
     void ran_out() noexcept;
     // Tops up what the kernel may pick from.
     void offer() noexcept;
@@ -114,6 +116,7 @@ class buffer_group {
     std::uint32_t _target;
     std::uint32_t _held = 0;
     std::uint32_t _quiet_turns = 0;
+    bool _dry = false;  // since the last offer
     std::uint64_t _times_out = 0;
     std::vector<std::byte*> _data;           // by id; nullptr: not mapped
     std::vector<std::uint32_t> _references;  // by id

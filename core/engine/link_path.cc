@@ -59,7 +59,7 @@ void link::fit_sends() noexcept {
 // What lies unread in our socket is in front of everything that comes later, as the peer's unsent
 // queue is: somebody who waits, waits for both.
 void link::fit_unread(ring::microseconds_t now) noexcept {
-    const bool bound = _pace.lasting(now);
+    const bool bound = _pace.quick(now);
     if (bound == (_receive_bound != 0)) return;
     if (!bound) {
         free_receive_queue(_descriptor, std::exchange(_receive_bound, 0));

@@ -17,14 +17,14 @@ namespace burin::engine {
 
 class send_pace {
   public:
-    // Bytes of one send, and of the kernel's unsent queue (TCP_NOTSENT_LOWAT): of bulk alone, while
-    // somebody waits, and while somebody waits on and on. What a byte meets on its way are turns
-    // of workers, and a turn lasts as long as its send is large.
-    static constexpr std::size_t most_seal_bytes = 480 * 1024, quick_seal_bytes = 132 * 1024,
-                                 lasting_seal_bytes = 48 * 1024, least_seal_bytes = 40 * 1024,
+    // Bytes of one send, and of the kernel's unsent queue (TCP_NOTSENT_LOWAT): of bulk alone, until
+    // the path's rate is known, and while somebody waits. What a byte meets on its way are turns of
+    // workers, and a turn lasts as long as its send is large.
+    static constexpr std::size_t most_seal_bytes = 480 * 1024, first_seal_bytes = 132 * 1024,
+                                 quick_seal_bytes = 48 * 1024, least_seal_bytes = 40 * 1024,
                                  least_quick_seal_bytes = 8 * 1024;
-    static constexpr std::uint32_t most_unsent_bytes = 2u << 20, quick_unsent_bytes = 128 * 1024,
-                                   lasting_unsent_bytes = 64 * 1024, least_unsent_bytes = 64 * 1024,
+    static constexpr std::uint32_t most_unsent_bytes = 2u << 20, first_unsent_bytes = 128 * 1024,
+                                   quick_unsent_bytes = 64 * 1024, least_unsent_bytes = 64 * 1024,
                                    least_quick_unsent_bytes = 8 * 1024;
     // Bytes that a channel may send before it is another's turn.
     static constexpr std::uint32_t most_turn_bytes = 256 * 1024, least_turn_bytes = 64 * 1024;
@@ -36,14 +36,14 @@ class send_pace {
                                           quick_unsent_time = 2 * ring::millisecond,
                                           turn_time = ring::millisecond;
     // So many quick packets within so short a time, or in so many round trips of an idle path, or
-    // while a slow one carries what its queues may hold, are somebody who waits for answers; so
+    // while a slow one carries what its queues may hold, may be somebody who waits for answers; so
     // long after the last of them the pace is bulk's again.
     static constexpr std::uint64_t quick_packets = 3;
     static constexpr ring::microseconds_t quick_time = 100 * ring::millisecond,
                                           quick_rest = ring::second;
     static constexpr int quick_round_trips = 8;
     static constexpr std::uint64_t quick_bytes = 2u << 20;  // a second at most
-    // Who goes on for so long is not only somebody who began.
+    // And who goes on for so long is: flows that begin at once have a request each, and are none.
     static constexpr ring::microseconds_t lasting_time = 50 * ring::millisecond;
 
     // A send of `bytes` begins. What is small says nothing of the path.
@@ -78,15 +78,14 @@ class send_pace {
             _quick_since = now, _quick_seen = _seen;
         _seen = total;
         if (total - _quick_seen < quick_packets) return;
-        if (!quick(now)) _quick_from = now;
+        if (now >= _quick_until) _quick_from = _quick_since;
         _quick_last = now;
         _quick_until = now + std::max(quick_rest, trips);
     }
 
-    bool quick(ring::microseconds_t now) const noexcept { return now < _quick_until; }
-    // And goes on being so: many flows that begin at once, each with its request, are none that.
-    bool lasting(ring::microseconds_t now) const noexcept {
-        return quick(now) && _quick_last - _quick_from >= lasting_time;
+    // Whether somebody waits.
+    bool quick(ring::microseconds_t now) const noexcept {
+        return now < _quick_until && _quick_last - _quick_from >= lasting_time;
     }
     // Bytes a second; 0: not known yet.
     std::uint64_t rate() const noexcept { return _rate; }
@@ -94,9 +93,9 @@ class send_pace {
     std::size_t seal_bytes(ring::microseconds_t now) const noexcept {
         if (!quick(now))
             return std::clamp<std::size_t>(in(seal_time), least_seal_bytes,
-                                           _rate == 0 ? quick_seal_bytes : most_seal_bytes);
+                                           _rate == 0 ? first_seal_bytes : most_seal_bytes);
         return std::clamp<std::size_t>(in(quick_seal_time), least_quick_seal_bytes,
-                                       lasting(now) ? lasting_seal_bytes : quick_seal_bytes);
+                                       quick_seal_bytes);
     }
 
     // Whether a send must not join what waits unsent already: the kernel asks how much that is only
@@ -117,11 +116,10 @@ class send_pace {
     std::uint32_t unsent_bytes(ring::microseconds_t now) const noexcept {
         const std::uint64_t bytes =
             quick(now)
-                ? std::clamp<std::uint64_t>(
-                      in(quick_unsent_time), least_quick_unsent_bytes,
-                      lasting(now) ? lasting_unsent_bytes : quick_unsent_bytes)
+                ? std::clamp<std::uint64_t>(in(quick_unsent_time), least_quick_unsent_bytes,
+                                            quick_unsent_bytes)
                 : std::clamp<std::uint64_t>(in(unsent_time), least_unsent_bytes,
-                                            _rate == 0 ? quick_unsent_bytes : most_unsent_bytes);
+                                            _rate == 0 ? first_unsent_bytes : most_unsent_bytes);
         return static_cast<std::uint32_t>(std::bit_floor(bytes));
     }
 

@@ -99,12 +99,15 @@ std::vector<std::string> lines_of(const std::string& all) {
 
 TEST_CASE("lines come out whole, in order and with the time", "[tsan]") {
     pipe_ends pipe;
+    reader reads(pipe);
     {
         logger log(pipe.write_end);
         log.line("server: Listening on http://0.0.0.0:8080");
         log.block("one\ntwo\n");
+        CHECK(reads.until(
+            [](const std::string& all) { return std::count(all.begin(), all.end(), '\n') == 3; }));
     }
-    auto lines = lines_of(pipe.rest());
+    const auto lines = lines_of(reads.rest());
     REQUIRE(lines.size() == 3);
     CHECK(lines[0].substr(20) == "server: Listening on http://0.0.0.0:8080");
     CHECK(lines[1].substr(20) == "one");

@@ -23,8 +23,8 @@ ring::microseconds_t carry(send_pace& pace, std::uint64_t rate, ring::microsecon
 
 TEST_CASE("a send is what the path takes in two milliseconds", "[pace]") {
     send_pace pace;
-    CHECK(pace.seal_bytes(0) == send_pace::quick_seal_bytes);  // not known yet
-    CHECK(pace.unsent_bytes(0) == send_pace::quick_unsent_bytes);
+    CHECK(pace.seal_bytes(0) == send_pace::first_seal_bytes);  // not known yet
+    CHECK(pace.unsent_bytes(0) == send_pace::first_unsent_bytes);
     CHECK(pace.turn_bytes(0) == send_pace::least_turn_bytes);
     // 100 Mbit/s, 1 Gbit/s, and memory.
     ring::microseconds_t now = carry(pace, 12'500'000, second, second);
@@ -72,15 +72,14 @@ TEST_CASE("quick packets make the pace short for a second", "[pace]") {
     CHECK_FALSE(pace.quick(now + 20));
     for (std::uint64_t i = 3; i < 50; ++i) pace.look(i, 0, now += second / 5);
     CHECK_FALSE(pace.quick(now));
+    // Four within 60 ms are.
+    now += second / 5;
     for (std::uint64_t i = 50; i < 53; ++i) pace.look(i, 0, now += 20 * millisecond);
+    CHECK_FALSE(pace.quick(now));
+    pace.look(53, 0, now += 20 * millisecond);
     CHECK(pace.quick(now));
     CHECK(pace.seal_bytes(now) == send_pace::quick_seal_bytes);
     CHECK(pace.unsent_bytes(now) == send_pace::quick_unsent_bytes);
-    CHECK(pace.turn_bytes(now) == send_pace::least_turn_bytes);
-    for (std::uint64_t i = 53; i < 60; ++i) pace.look(i, 0, now += 20 * millisecond);
-    CHECK(pace.lasting(now));
-    CHECK(pace.seal_bytes(now) == send_pace::lasting_seal_bytes);
-    CHECK(pace.unsent_bytes(now) == send_pace::lasting_unsent_bytes);
     CHECK(pace.turn_bytes(now) == send_pace::least_turn_bytes);
     CHECK(pace.quick(now + send_pace::quick_rest - 1));
     CHECK_FALSE(pace.quick(now + send_pace::quick_rest));
@@ -88,26 +87,29 @@ TEST_CASE("quick packets make the pace short for a second", "[pace]") {
     CHECK_FALSE(pace.apart(now));  // a fast path
     // Many at once count as many.
     pace.look(200, 0, now += 10 * second);
+    CHECK_FALSE(pace.quick(now));
+    pace.look(201, 0, now += send_pace::lasting_time);
     CHECK(pace.quick(now));
 }
 
-TEST_CASE("flows that begin at once are nobody who waits on and on", "[pace]") {
+TEST_CASE("flows that begin at once are nobody who waits", "[pace]") {
     send_pace pace;
     ring::microseconds_t now = carry(pace, 2'000'000'000, 10 * second, second);
     pace.look(16, 0, now);
-    pace.look(30, 0, now += 20 * millisecond);
+    pace.look(40, 0, now += send_pace::lasting_time - 1);
+    CHECK_FALSE(pace.quick(now));
+    CHECK(pace.seal_bytes(now) == send_pace::most_seal_bytes);
+    CHECK(pace.unsent_bytes(now) == send_pace::most_unsent_bytes);
+    CHECK(pace.turn_bytes(now) == send_pace::most_turn_bytes);
+    CHECK_FALSE(pace.quick(now + send_pace::quick_rest / 2));
+    // Whoever goes on is, from 50 ms after the first.
+    pace.look(43, 0, ++now);
     CHECK(pace.quick(now));
-    CHECK_FALSE(pace.lasting(now));
-    CHECK(pace.seal_bytes(now) == send_pace::quick_seal_bytes);
-    CHECK_FALSE(pace.lasting(now + send_pace::quick_rest / 2));
-    pace.look(33, 0, now += send_pace::lasting_time);
-    CHECK(pace.lasting(now));
-    CHECK(pace.lasting(now + send_pace::quick_rest - 1));
-    CHECK_FALSE(pace.lasting(now + send_pace::quick_rest));
+    CHECK(pace.quick(now + send_pace::quick_rest - 1));
+    CHECK_FALSE(pace.quick(now + send_pace::quick_rest));
     // And after a rest it begins anew.
     pace.look(50, 0, now += 2 * second);
-    CHECK(pace.quick(now));
-    CHECK_FALSE(pace.lasting(now));
+    CHECK_FALSE(pace.quick(now));
 }
 
 TEST_CASE("over a long path whoever waits for answers is slower, and as quick", "[pace]") {
@@ -142,6 +144,7 @@ TEST_CASE("over a slow path little is in front of somebody who waits", "[pace]")
     ring::microseconds_t now = carry(pace, 5'000'000, second, second);
     CHECK_FALSE(pace.apart(now));
     for (std::uint64_t i = 0; i < 10; ++i) pace.look(i, 0, now);
+    pace.look(10, 0, now += send_pace::lasting_time);
     CHECK(pace.quick(now));
     CHECK(pace.seal_bytes(now) == send_pace::least_quick_seal_bytes);
     CHECK(pace.unsent_bytes(now) == send_pace::least_quick_unsent_bytes);
@@ -166,7 +169,7 @@ TEST_CASE("over a slow path little is in front of somebody who waits", "[pace]")
     still(50'000'000);
     CHECK(pace.rate() > 40'000'000);
     CHECK(pace.seal_bytes(now) > 40'000);
-    CHECK(pace.unsent_bytes(now) == send_pace::lasting_unsent_bytes);
+    CHECK(pace.unsent_bytes(now) == send_pace::quick_unsent_bytes);
     CHECK_FALSE(pace.apart(now));
 }
 

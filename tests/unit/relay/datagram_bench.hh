@@ -73,10 +73,25 @@ class udp_program {
     int _fd;
 };
 
-// A free port that nobody listens on.
-inline std::uint16_t dead_port() {
-    return udp_program().port;
-}
+// A port where datagrams are refused, and that nobody else gets meanwhile: its socket hears one
+// other alone.
+struct dead_port {
+    dead_port() {
+        sockaddr_in at = udp_program::loopback(0);
+        socklen_t size = sizeof at;
+        REQUIRE(bind(descriptor, reinterpret_cast<sockaddr*>(&at), size) == 0);
+        REQUIRE(getsockname(descriptor, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+        number = ntohs(at.sin_port);
+        const sockaddr_in other = udp_program::loopback(1);
+        REQUIRE(connect(descriptor, reinterpret_cast<const sockaddr*>(&other), sizeof other) == 0);
+    }
+    ~dead_port() { close(descriptor); }
+    dead_port(const dead_port&) = delete;
+    dead_port& operator=(const dead_port&) = delete;
+
+    const int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    std::uint16_t number = 0;
+};
 
 // The entry side of a UDP channel, played by hand.
 struct hand_entry {

@@ -84,8 +84,8 @@ TEST_CASE("udp exit: a source is forgotten when nothing went either way for the 
 
 TEST_CASE("udp exit: a destination that is not there harms nobody") {
     datagram_bench b;
-    const std::uint16_t port = dead_port();
-    hand_entry e(*b.entry->layer, port);
+    const dead_port dead;
+    hand_entry e(*b.entry->layer, dead.number);
     b.until([&] { return e.record.confirmed == 1; });
     for (int i = 0; i < 10; ++i) {
         e.say("x", "anybody?");
@@ -102,8 +102,8 @@ TEST_CASE("udp exit: what a destination refuses is told, to a peer that knows of
         CAPTURE(knows);
         datagram_bench b;
         if (knows) b.exit->layer->set_tells_unreachable();
-        const std::uint16_t port = dead_port();
-        hand_entry e(*b.entry->layer, port);
+        const dead_port dead;
+        hand_entry e(*b.entry->layer, dead.number);
         b.until([&] { return e.record.confirmed == 1; });
         for (int i = 0; i < 200; ++i) {
             e.say("10.5.0.2:5000", "anybody?");
@@ -141,8 +141,8 @@ TEST_CASE("udp exit: what a destination refuses is told, to a peer that knows of
 TEST_CASE("udp exit: notices are so many a second") {
     datagram_bench b;
     b.exit->layer->set_tells_unreachable();
-    const std::uint16_t port = dead_port();
-    hand_entry e(*b.entry->layer, port);
+    const dead_port dead;
+    hand_entry e(*b.entry->layer, dead.number);
     b.until([&] { return e.record.confirmed == 1; });
     // The kernel tells a socket of one error, so each is another source's; the clock is real.
     const ring::microseconds_t begun = b.main.now();

@@ -263,6 +263,7 @@ TEST_CASE("tun udp: a large answer reaches the host in parts") {
 
 TEST_CASE("tun udp: refused and closed channels are asked for again, once a second a target") {
     tun_udp_bench b;
+    b.main.freeze();
     b.refusing = true;
     for (int i = 0; i < 10; ++i) {
         b.ask(5000 + static_cast<unsigned>(i), 9, "x");

@@ -145,7 +145,10 @@ TEST_CASE("what a burst made a group offer keeps its place, but no memory", "[ri
                            .offered = 2,
                            .chunk = 1,
                            .pages = page_size::small});
-    for (int i = 0; i < 3; ++i) group.ran_out();
+    for (int i = 0; i < 3; ++i) {
+        group.ran_out();
+        group.offer();
+    }
     pair_of_sockets s;
     const int room = 4 << 20;
     REQUIRE(setsockopt(s.a, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0);
@@ -212,6 +215,18 @@ TEST_CASE("what a burst made a group offer keeps its place, but no memory", "[ri
         }
         REQUIRE(r.told_all());
     }
+}
+
+TEST_CASE("many that find no buffer at once are one reason to offer more", "[ring]") {
+    ring r;
+    buffer_group group(r, {.id = 3, .bytes = 4096, .headroom = 0, .count = 64, .offered = 2});
+    for (int i = 0; i < 14; ++i) group.ran_out();
+    group.offer();
+    CHECK(group.offered() == 4);
+    group.ran_out();
+    group.offer();
+    CHECK(group.offered() == 8);
+    CHECK(group.times_out() == 15);
 }
 
 TEST_CASE("however often a group runs dry, some are left to be borrowed", "[ring]") {
