@@ -36,6 +36,7 @@ buffer_group::buffer_group(ring& r, const shape& s)
     _data.resize(s.count);
     _references.resize(s.count);
     _empty.reserve(s.count);
+    _order.reserve(s.count);
     _free.resize((s.count + word_bits - 1) / word_bits);
     for (std::uint32_t id = 0; id < s.count; ++id)
         _free[id / word_bits] |= std::uint64_t{1} << id % word_bits;
@@ -113,6 +114,23 @@ void buffer_group::offer() noexcept {
     if (added > 0) io_uring_buf_ring_advance(_offers, added);
 }
 
+io_uring_buf& buffer_group::offer_at(std::uint32_t i) noexcept {
+    return _offers->bufs[(_offers->tail - _offered + i) & (_shape.count - 1)];
+}
+
+// Those that are picked first lie side by side, so that few chunks keep memory for them.
+void buffer_group::gather_offered() noexcept {
+    _order.clear();
+    for (std::uint32_t i = 0; i < _offered; ++i) _order.push_back(offer_at(i).bid);
+    std::sort(_order.begin(), _order.end(),
+              [this](std::uint16_t a, std::uint16_t b) { return _data[a] < _data[b]; });
+    for (std::uint32_t i = 0; i < _offered; ++i) {
+        io_uring_buf& one = offer_at(i);  // not all of it: the first holds the ring's tail as well
+        one.bid = _order[i];
+        one.addr = reinterpret_cast<std::uint64_t>(_data[one.bid]);
+    }
+}
+
 void buffer_group::trim() noexcept {
     // The highest first: the pool gives the piece of the lowest out again first.
     for (std::uint32_t id = _shape.count; id-- > 0;) {
@@ -124,10 +142,10 @@ void buffer_group::trim() noexcept {
     _target = _shape.offered;
     // A buffer that the kernel has filled counts as offered until its completion is there.
     _empty.clear();
-    const std::uint32_t mask = _shape.count - 1, end = _ring.told_all() ? _offered : 0;
-    for (std::uint32_t i = _shape.offered; i < end; ++i) {
-        const std::uint16_t id = _offers->bufs[(_offers->tail - _offered + i) & mask].bid;
-        _empty.push_back(_data[id] - _shape.headroom);
+    if (_ring.told_all()) {
+        gather_offered();
+        for (std::uint32_t i = _shape.offered; i < _offered; ++i)
+            _empty.push_back(_data[offer_at(i).bid] - _shape.headroom);
     }
     _memory.trim(_empty);
 }

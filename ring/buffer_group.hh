@@ -106,6 +106,9 @@ class buffer_group {
     // The lowest free id, mapped, which is free no longer; none: there is none, or no memory.
     std::uint32_t take_free() noexcept;
     bool map(std::uint16_t id) noexcept;
+    // What the kernel picks after i others.
+    io_uring_buf& offer_at(std::uint32_t i) noexcept;
+    void gather_offered() noexcept;
 
     ring& _ring;
     shape _shape;
@@ -121,6 +124,7 @@ class buffer_group {
     std::vector<std::byte*> _data;           // by id; nullptr: not mapped
     std::vector<std::uint32_t> _references;  // by id
     std::vector<std::byte*> _empty;          // for trim()
+    std::vector<std::uint16_t> _order;       // for trim()
     // Ids neither offered nor held, a bit each. The lowest is used first: few are in use at a time,
     // and they stay the same few, in cache and on the same pages.
     std::vector<std::uint64_t> _free;

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -215,6 +216,59 @@ TEST_CASE("what a burst made a group offer keeps its place, but no memory", "[ri
         }
         REQUIRE(r.told_all());
     }
+}
+
+TEST_CASE("what is offered at rest lies side by side, whatever was offered when", "[ring]") {
+    ring r;
+    constexpr std::uint32_t bytes = 64 * 1024, count = 8;
+    buffer_group group(r, {.id = 5,
+                           .bytes = bytes,
+                           .headroom = 0,
+                           .count = count,
+                           .offered = 2,
+                           .chunk = 2,
+                           .pages = page_size::small});
+    for (int i = 0; i < 2; ++i) {
+        group.ran_out();
+        group.offer();
+    }
+    REQUIRE(group.offered() == count);
+    pair_of_sockets s;
+    const int room = 4 << 20;
+    REQUIRE(setsockopt(s.a, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0);
+    std::vector<char> full(bytes);
+    const auto receive = [&] {
+        std::fill(full.begin(), full.end(), static_cast<char>(full[0] + 1));
+        recorder received;
+        REQUIRE(::write(s.a, full.data(), bytes) == bytes);
+        r.receive_select(received, s.b, group.id(), bytes);
+        until(r, received);
+        REQUIRE(received.seen[0].result == bytes);
+        buffer one = group.take(received.seen[0]);
+        REQUIRE(std::memcmp(one.data(), full.data(), bytes) == 0);
+        return one;
+    };
+    std::vector<buffer> held;
+    for (std::uint32_t i = 0; i < count; ++i) held.push_back(receive());
+    std::vector<const std::byte*> all;
+    for (const buffer& one : held) all.push_back(one.data());
+    // Of four pairs the last one's and the first one's are offered first.
+    held[6].reset();
+    group.offer();
+    held[1].reset();
+    group.offer();
+    held.clear();
+    group.offer();
+    REQUIRE(group.offered() == count);
+    group.trim();
+    std::size_t pages = 0;
+    for (const std::byte* one : all) pages += resident_pages(one, bytes);
+    CHECK(pages == 2 * bytes / 4096);
+    // All of them serve on, and none twice.
+    for (std::uint32_t i = 0; i < count; ++i) held.push_back(receive());
+    std::set<const std::byte*> places;
+    for (const buffer& one : held) places.insert(one.data());
+    CHECK(places.size() == count);
 }
 
 TEST_CASE("many that find no buffer at once are one reason to offer more", "[ring]") {
