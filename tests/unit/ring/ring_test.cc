@@ -45,6 +45,59 @@ void until(ring& r, const recorder& o, std::size_t count = 1) {
     REQUIRE(o.seen.size() >= count);
 }
 
+// A group that has two buffers to offer and offers eight, all there are, as a burst makes it.
+struct burst {
+    static constexpr std::uint32_t bytes = 64 * 1024, count = 8;
+    static constexpr std::size_t each = bytes / 4096;
+
+    explicit burst(std::uint32_t chunk)
+        : group(r, {.id = 5,
+                    .bytes = bytes,
+                    .headroom = 0,
+                    .count = count,
+                    .offered = 2,
+                    .chunk = chunk,
+                    .pages = page_size::small}) {
+        for (int i = 0; i < 2; ++i) {
+            group.ran_out();
+            group.offer();
+        }
+        REQUIRE(group.offered() == count);
+        const int room = 4 << 20;
+        REQUIRE(setsockopt(s.a, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0);
+    }
+    // The next one, filled.
+    buffer receive(char with) {
+        const std::vector<char> full(bytes, with);
+        recorder received;
+        REQUIRE(::write(s.a, full.data(), bytes) == bytes);
+        r.receive_select(received, s.b, group.id(), bytes);
+        until(r, received);
+        REQUIRE(received.seen[0].result == bytes);
+        buffer one = group.take(received.seen[0]);
+        REQUIRE(std::memcmp(one.data(), full.data(), bytes) == 0);
+        return one;
+    }
+    // Fills each of them once and holds them: all have memory then.
+    void fill() {
+        for (std::uint32_t i = 0; i < count; ++i) {
+            held.push_back(receive(static_cast<char>('a' + i)));
+            all.push_back(held.back().data());
+        }
+    }
+    std::size_t resident() const {
+        std::size_t pages = 0;
+        for (const std::byte* one : all) pages += resident_pages(one, bytes);
+        return pages;
+    }
+
+    ring r;
+    buffer_group group;
+    pair_of_sockets s;
+    std::vector<buffer> held;
+    std::vector<const std::byte*> all;
+};
+
 }  // namespace
 
 TEST_CASE("send and receive complete with their sizes", "[ring]") {
@@ -137,138 +190,68 @@ TEST_CASE("a trimmed group serves on, and what is held or offered keeps its memo
 }
 
 TEST_CASE("what a burst made a group offer keeps its place, but no memory", "[ring]") {
-    ring r;
-    constexpr std::uint32_t bytes = 64 * 1024, count = 8;
-    buffer_group group(r, {.id = 5,
-                           .bytes = bytes,
-                           .headroom = 0,
-                           .count = count,
-                           .offered = 2,
-                           .chunk = 1,
-                           .pages = page_size::small});
-    for (int i = 0; i < 3; ++i) {
-        group.ran_out();
-        group.offer();
-    }
-    pair_of_sockets s;
-    const int room = 4 << 20;
-    REQUIRE(setsockopt(s.a, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0);
-    const std::vector<char> full(bytes, 'x');
-    // Each of them is filled once, and is offered again: all have memory then.
-    std::vector<const std::byte*> all;
-    std::vector<buffer> held;
-    for (std::uint32_t i = 0; i < count; ++i) {
-        group.offer();
-        recorder received;
-        REQUIRE(::write(s.a, full.data(), bytes) == bytes);
-        r.receive_select(received, s.b, group.id(), bytes);
-        until(r, received);
-        REQUIRE(received.seen[0].result == bytes);
-        held.push_back(group.take(received.seen[0]));
-        all.push_back(held.back().data());
-    }
-    auto resident = [&] {
-        std::size_t pages = 0;
-        for (const std::byte* one : all) pages += resident_pages(one, bytes);
-        return pages;
-    };
-    const std::size_t each = bytes / 4096;
-    held.clear();
-    group.offer();
-    REQUIRE(group.offered() == count);
-    REQUIRE(resident() == count * each);
+    burst b(1);
+    b.fill();
+    b.held.clear();
+    b.group.offer();
+    REQUIRE(b.group.offered() == burst::count);
+    REQUIRE(b.resident() == burst::count * burst::each);
     SECTION("the next two keep it; all serve on") {
-        group.trim();
-        REQUIRE(resident() == 2 * each);
-        for (std::uint32_t i = 0; i < count; ++i) {
-            recorder received;
-            REQUIRE(::write(s.a, full.data(), bytes) == bytes);
-            r.receive_select(received, s.b, group.id(), bytes);
-            until(r, received);
-            buffer one = group.take(received.seen[0]);
-            if (i < 2) REQUIRE(resident() == 2 * each);
-            REQUIRE(std::memcmp(one.data(), full.data(), bytes) == 0);
-            held.push_back(std::move(one));
+        b.group.trim();
+        REQUIRE(b.resident() == 2 * burst::each);
+        for (std::uint32_t i = 0; i < burst::count; ++i) {
+            b.held.push_back(b.receive('x'));
+            if (i < 2) REQUIRE(b.resident() == 2 * burst::each);
         }
         // Held ones keep theirs; then only as many are offered as at first.
-        group.trim();
-        REQUIRE(resident() == count * each);
-        held.clear();
-        group.offer();
-        REQUIRE(group.offered() == 2);
-        group.trim();
-        REQUIRE(resident() == 2 * each);
+        b.group.trim();
+        REQUIRE(b.resident() == burst::count * burst::each);
+        b.held.clear();
+        b.group.offer();
+        REQUIRE(b.group.offered() == 2);
+        b.group.trim();
+        REQUIRE(b.resident() == 2 * burst::each);
     }
     SECTION("what has come but was not told yet is no less there") {
+        const std::vector<char> full(burst::bytes, 'x');
         std::vector<recorder> waiting(5);
         for (recorder& one : waiting) {
-            REQUIRE(::write(s.a, full.data(), bytes) == bytes);
-            r.receive_select(one, s.b, group.id(), bytes);
+            REQUIRE(::write(b.s.a, full.data(), burst::bytes) == burst::bytes);
+            b.r.receive_select(one, b.s.b, b.group.id(), burst::bytes);
         }
-        r.wait(monotonic_now() + second);
-        REQUIRE_FALSE(r.told_all());
-        group.trim();
-        REQUIRE(resident() == count * each);
+        b.r.wait(monotonic_now() + second);
+        REQUIRE_FALSE(b.r.told_all());
+        b.group.trim();
+        REQUIRE(b.resident() == burst::count * burst::each);
         for (recorder& one : waiting) {
-            until(r, one);
-            buffer filled = group.take(one.seen[0]);
-            REQUIRE(std::memcmp(filled.data(), full.data(), bytes) == 0);
+            until(b.r, one);
+            buffer filled = b.group.take(one.seen[0]);
+            REQUIRE(std::memcmp(filled.data(), full.data(), burst::bytes) == 0);
         }
-        REQUIRE(r.told_all());
+        REQUIRE(b.r.told_all());
     }
 }
 
 TEST_CASE("what is offered at rest lies side by side, whatever was offered when", "[ring]") {
-    ring r;
-    constexpr std::uint32_t bytes = 64 * 1024, count = 8;
-    buffer_group group(r, {.id = 5,
-                           .bytes = bytes,
-                           .headroom = 0,
-                           .count = count,
-                           .offered = 2,
-                           .chunk = 2,
-                           .pages = page_size::small});
-    for (int i = 0; i < 2; ++i) {
-        group.ran_out();
-        group.offer();
-    }
-    REQUIRE(group.offered() == count);
-    pair_of_sockets s;
-    const int room = 4 << 20;
-    REQUIRE(setsockopt(s.a, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) == 0);
-    std::vector<char> full(bytes);
-    const auto receive = [&] {
-        std::fill(full.begin(), full.end(), static_cast<char>(full[0] + 1));
-        recorder received;
-        REQUIRE(::write(s.a, full.data(), bytes) == bytes);
-        r.receive_select(received, s.b, group.id(), bytes);
-        until(r, received);
-        REQUIRE(received.seen[0].result == bytes);
-        buffer one = group.take(received.seen[0]);
-        REQUIRE(std::memcmp(one.data(), full.data(), bytes) == 0);
-        return one;
-    };
-    std::vector<buffer> held;
-    for (std::uint32_t i = 0; i < count; ++i) held.push_back(receive());
-    std::vector<const std::byte*> all;
-    for (const buffer& one : held) all.push_back(one.data());
+    burst b(2);
+    b.fill();
     // Of four pairs the last one's and the first one's are offered first.
-    held[6].reset();
-    group.offer();
-    held[1].reset();
-    group.offer();
-    held.clear();
-    group.offer();
-    REQUIRE(group.offered() == count);
-    group.trim();
-    std::size_t pages = 0;
-    for (const std::byte* one : all) pages += resident_pages(one, bytes);
-    CHECK(pages == 2 * bytes / 4096);
+    b.held[6].reset();
+    b.group.offer();
+    b.held[1].reset();
+    b.group.offer();
+    b.held.clear();
+    b.group.offer();
+    REQUIRE(b.group.offered() == burst::count);
+    b.group.trim();
+    CHECK(b.resident() == 2 * burst::each);
     // All of them serve on, and none twice.
-    for (std::uint32_t i = 0; i < count; ++i) held.push_back(receive());
     std::set<const std::byte*> places;
-    for (const buffer& one : held) places.insert(one.data());
-    CHECK(places.size() == count);
+    for (std::uint32_t i = 0; i < burst::count; ++i) {
+        b.held.push_back(b.receive(static_cast<char>('A' + i)));
+        places.insert(b.held.back().data());
+    }
+    CHECK(places.size() == burst::count);
 }
 
 TEST_CASE("many that find no buffer at once are one reason to offer more", "[ring]") {
